@@ -1,0 +1,1 @@
+"""A KerasHub causal language model goes in; one file that a phone runs comes out."""

@@ -1,0 +1,103 @@
+"""A TFLite model as editable objects, on the schema classes that ai-edge-litert ships.
+
+Format: ``tflite/schema.fbs`` of github.com/google-ai-edge/LiteRT.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+FILE_IDENTIFIER = b"TFL3"
+
+_OPERATOR_NAMES = {
+    code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
+}
+
+
+def parse(data: bytes) -> Any:
+    """Return the ``ModelT`` of a TFLite flatbuffer."""
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+
+
+def pack(model: Any) -> bytes:
+    """Serialise a ``ModelT``; quantization shared between tensors is written once."""
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def operator_code(model: Any, operator: Any) -> int:
+    """The builtin code of an operator; models before 2020 keep small codes in a second field."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """``FULLY_CONNECTED`` and the like; the custom name of a custom operation."""
+    code = operator_code(model, operator)
+    if code == schema.BuiltinOperator.CUSTOM:
+        return str(model.operatorCodes[operator.opcodeIndex].customCode.decode())
+    return _OPERATOR_NAMES.get(code, f"BUILTIN_{code}")
+
+
+def operator_index(model: Any, builtin: int, version: int) -> int:
+    """Index of the operator code with at least this version, added where missing."""
+    for i, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+            code.version = max(code.version, version)
+            return i
+    code = schema.OperatorCodeT()
+    code.builtinCode = builtin
+    code.deprecatedBuiltinCode = min(builtin, 127)
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+class SharedQuantization(schema.QuantizationParametersT):  # type: ignore[misc]
+    """Quantization parameters that several tensors refer to and the file holds once.
+
+    A flatbuffer may point to one table from many places; the generated code would repeat the scales of
+    a matrix for every signature that reads it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._packed: tuple[Any, int] | None = None
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802 - the generated classes call it so
+        """Write the table, or point to where this builder already has it."""
+        if self._packed is None or self._packed[0] is not builder:
+            self._packed = (builder, super().Pack(builder))
+        return self._packed[1]
+
+
+def share_buffers(model: Any) -> None:
+    """Point tensors with equal constants at one buffer and drop what nothing uses."""
+    kept = [model.buffers[0]]
+    indices: dict[bytes, int] = {}
+    remap: dict[int, int] = {0: 0}
+
+    def index_of(old: int) -> int:
+        if old not in remap:
+            buffer = model.buffers[old]
+            content = b"" if buffer.data is None else bytes(buffer.data)
+            # Buffers outside the flatbuffer have an offset and no content; each was stored once.
+            if content and content in indices:
+                remap[old] = indices[content]
+            else:
+                kept.append(buffer)
+                remap[old] = len(kept) - 1
+                if content:
+                    indices[content] = remap[old]
+        return remap[old]
+
+    for subgraph in model.subgraphs:
+        for tensor in subgraph.tensors:
+            tensor.buffer = index_of(tensor.buffer)
+    for entry in model.metadata or []:
+        entry.buffer = index_of(entry.buffer)
+    model.buffers = kept

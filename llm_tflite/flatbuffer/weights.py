@@ -1,0 +1,168 @@
+"""Turn inputs of a model's signatures into constants, in the form that each operation reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from ..errors import ConversionError
+from ..quantization import QuantizedTensor
+from .model import SharedQuantization, operator_code, operator_index
+from .writer import ModelWriter
+
+_Op = schema.BuiltinOperator
+_Type = schema.TensorType
+_TYPES = {32: _Type.FLOAT32, 16: _Type.FLOAT16, 8: _Type.INT8, 4: _Type.INT4}
+
+# First versions of the operations that read what is stored here (tflite/tools/versioning/op_version.cc),
+# so that an older runtime refuses the file instead of misreading it.
+_FULLY_CONNECTED_VERSION = {8: 12, 4: 12}
+_EMBEDDING_LOOKUP_VERSION = {32: 1, 8: 3, 4: 4}
+
+
+class WeightInjector:
+    """Places weights into a skeleton, each stored once whatever the number of signatures."""
+
+    def __init__(self, model: Any, writer: ModelWriter) -> None:
+        self._model = model
+        self._writer = writer
+
+    def place(self, name: str, weight: QuantizedTensor) -> int:
+        """Make the input ``name`` of every signature the constant ``weight``.
+
+        Returns:
+            How many bytes were stored, scales included.
+
+        Raises:
+            ConversionError: An operation reads the input that cannot read this form.
+        """
+        buffer = self._store(_stored_form(weight))
+        size = int(self._model.buffers[buffer].size)
+        scales = None
+        quantization = SharedQuantization() if weight.scales is not None else None
+        if quantization is not None and weight.scales is not None:
+            if weight.block_size:
+                scales = self._store(weight.scales.astype(np.float16))
+                size += int(self._model.buffers[scales].size)
+            else:
+                quantization.scale = weight.scales.astype(np.float32)
+                quantization.zeroPoint = np.zeros(len(weight.scales), np.int64)
+                size += quantization.scale.nbytes
+        for signature in self._model.signatureDefs:
+            subgraph = self._model.subgraphs[signature.subgraphIndex]
+            for entry in signature.inputs:
+                if entry.name.decode() != name:
+                    continue
+                at = entry.tensorIndex
+                tensor = subgraph.tensors[at]
+                tensor.buffer = buffer
+                tensor.type = _TYPES[weight.bits]
+                tensor.quantization = (
+                    quantization
+                    if scales is None
+                    else self._blockwise(subgraph, tensor.name, scales, weight)
+                )
+                subgraph.inputs = np.array([i for i in subgraph.inputs if i != at], np.int32)
+                self._adapt_readers(subgraph, at, weight)
+            signature.inputs = [e for e in signature.inputs if e.name.decode() != name]
+        return size
+
+    def _store(self, values: np.ndarray) -> int:
+        self._model.buffers.append(self._writer.add(values))
+        return len(self._model.buffers) - 1
+
+    def _blockwise(self, subgraph: Any, name: bytes, scales: int, weight: QuantizedTensor) -> Any:
+        """Blockwise scales are a float16 tensor of the same subgraph, ``[out, in / block_size]``."""
+        tensor = schema.TensorT()
+        tensor.name = name + b"_scales"
+        tensor.type = _Type.FLOAT16
+        tensor.shape = np.array(weight.scales.shape, np.int32)  # type: ignore[union-attr]
+        tensor.buffer = scales
+        subgraph.tensors.append(tensor)
+        details = schema.BlockwiseQuantizationT()
+        details.scales = len(subgraph.tensors) - 1
+        details.zeroPoints = -1
+        details.blockSize = weight.block_size
+        quantization = schema.QuantizationParametersT()
+        quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
+        quantization.details = details
+        return quantization
+
+    def _adapt_readers(self, subgraph: Any, at: int, weight: QuantizedTensor) -> None:
+        floating: int | None = None
+        for position, operator in reversed(list(enumerate(subgraph.operators))):
+            if at not in operator.inputs:
+                continue
+            code = operator_code(self._model, operator)
+            if code == _Op.GATHER and weight.bits == 16:
+                self._look_up_halves(subgraph, position)
+            elif code == _Op.GATHER:
+                self._look_up(operator, weight.bits)
+            elif weight.bits == 32:
+                continue
+            elif code != _Op.FULLY_CONNECTED:
+                raise ConversionError(
+                    f"{subgraph.tensors[at].name.decode()} is read by an operation that takes "
+                    f"float32 only; expected the quantizer to leave it at 32 bits, found {weight.bits}"
+                )
+            elif weight.activations == "dynamic":
+                version = _FULLY_CONNECTED_VERSION[weight.bits]
+                operator.opcodeIndex = operator_index(self._model, code, version)
+                operator.builtinOptions.asymmetricQuantizeInputs = True
+            else:
+                if floating is None:
+                    floating = _float_copy(subgraph, at)
+                operator.inputs = np.where(operator.inputs == at, floating, operator.inputs)
+        if floating is not None:
+            subgraph.operators.insert(0, self._dequantize(at, floating))
+
+    def _look_up(self, operator: Any, bits: int) -> None:
+        version = _EMBEDDING_LOOKUP_VERSION[bits]
+        operator.opcodeIndex = operator_index(self._model, _Op.EMBEDDING_LOOKUP, version)
+        table, ids = operator.inputs
+        operator.inputs = np.array([ids, table], np.int32)
+        operator.builtinOptionsType = schema.BuiltinOptions.NONE
+        operator.builtinOptions = None
+
+    def _look_up_halves(self, subgraph: Any, position: int) -> None:
+        """EMBEDDING_LOOKUP has no float16 form: gather the rows, then widen them."""
+        gather = subgraph.operators[position]
+        rows = int(gather.outputs[0])
+        halves = _copy_tensor(subgraph, rows, b"_float16", _Type.FLOAT16)
+        gather.outputs = np.array([halves], np.int32)
+        subgraph.operators.insert(position + 1, self._dequantize(halves, rows))
+
+    def _dequantize(self, source: int, target: int) -> Any:
+        operator = schema.OperatorT()
+        operator.opcodeIndex = operator_index(self._model, _Op.DEQUANTIZE, 5)
+        operator.inputs = np.array([source], np.int32)
+        operator.outputs = np.array([target], np.int32)
+        return operator
+
+
+def _stored_form(weight: QuantizedTensor) -> np.ndarray:
+    if weight.bits != 4:
+        return weight.values
+    # Two values to a byte, the first in the low half.
+    flat = weight.values.reshape(-1).view(np.uint8)
+    flat = np.append(flat, np.uint8(0)) if flat.size % 2 else flat
+    packed = flat[1::2] << 4
+    packed |= flat[0::2] & 0x0F
+    return packed
+
+
+def _float_copy(subgraph: Any, at: int) -> int:
+    return _copy_tensor(subgraph, at, b"_float32", _Type.FLOAT32)
+
+
+def _copy_tensor(subgraph: Any, at: int, suffix: bytes, dtype: int) -> int:
+    source = subgraph.tensors[at]
+    tensor = schema.TensorT()
+    tensor.name = source.name + suffix
+    tensor.type = dtype
+    tensor.shape = source.shape
+    tensor.hasRank = source.hasRank
+    subgraph.tensors.append(tensor)
+    return len(subgraph.tensors) - 1

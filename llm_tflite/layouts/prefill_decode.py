@@ -1,0 +1,156 @@
+"""The ``prefill_decode`` layout: graph first, weights later.
+
+The model is traced and converted with its large weights as inputs, which takes seconds for any size. Then
+one matrix at a time is fetched from Keras, brought into the kernels' form, quantized and streamed to
+disk. Beyond the loaded model, memory holds one matrix and its quantized form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from ..flatbuffer.model import operator_name, parse, share_buffers
+from ..flatbuffer.weights import WeightInjector
+from ..flatbuffer.writer import ModelWriter
+from ..quantization import QuantizationStrategy, QuantizedTensor, Weight, quantize
+from ..tracing.probe import CacheStructure, probe_cache
+from ..tracing.signatures import WeightInput, trace_signatures
+from ..tracing.skeleton import convert_skeleton
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class PlacedWeight:
+    """What became of one variable.
+
+    Attributes:
+        name: Path of the Keras variable.
+        role: ``embedding``, ``projection``, or ``table`` for one that is only sliced.
+        shape: As stored, ``(out, in)`` for matrices.
+        bits: Per value: 32, 16, 8 or 4.
+        block_size: Values that share a scale; 0 for a whole row.
+        size_bytes: In the file, scales included.
+        note: Why it was left at more bits than the strategy's, if it was.
+    """
+
+    name: str
+    role: Literal["embedding", "projection", "table"]
+    shape: tuple[int, ...]
+    bits: int
+    block_size: int
+    size_bytes: int
+    note: str
+
+
+@dataclass(frozen=True)
+class CoreModel:
+    """What was written, without tokenizer and manifest."""
+
+    cache: CacheStructure
+    weights: tuple[PlacedWeight, ...]
+    operators: dict[str, dict[str, int]]
+
+
+def write_core(
+    model: Any,
+    stream: BinaryIO,
+    *,
+    strategy: QuantizationStrategy,
+    context_length: int,
+    prefill_lengths: Sequence[int],
+    report: Report,
+) -> CoreModel:
+    """Write the ``.tflite`` form of a Keras model to ``stream``.
+
+    Args:
+        model: A KerasHub ``CausalLM`` in float32.
+        stream: A seekable, empty binary file.
+        strategy: How each matrix is stored.
+        context_length: Cache slots, S.
+        prefill_lengths: T of each ``prefill_{T}``.
+        report: Called with a stage's name, steps done and steps in all.
+
+    Raises:
+        UnsupportedModelError: The model's code or its cache is of a form not known here.
+        ConversionError: An operation has no builtin form.
+        QuantizationError: The strategy failed on a weight, or a weight is not finite.
+    """
+    report("tracing", 0, 1)
+    cache = probe_cache(model, context_length)
+    signatures = trace_signatures(model, cache, prefill_lengths)
+    report("converting the graph", 0, 1)
+    skeleton = convert_skeleton(signatures)
+
+    flatbuffer = parse(skeleton)
+    share_buffers(flatbuffer)
+    writer = ModelWriter(stream, _head_capacity(len(skeleton), signatures.weights))
+    injector = WeightInjector(flatbuffer, writer)
+    placed = []
+    for done, source in enumerate(signatures.weights):
+        report("weights", done, len(signatures.weights))
+        weight, tensor = _quantized(source, strategy)
+        placed.append(_placed(weight, source, tensor, injector.place(source.name, tensor)))
+    share_buffers(flatbuffer)
+    writer.finish(flatbuffer)
+    report("weights", len(signatures.weights), len(signatures.weights))
+    return CoreModel(cache, tuple(placed), _operators(flatbuffer))
+
+
+def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
+    # A float32 scale and an int64 zero point for each row, and what the tables around them take.
+    rows = sum(weight.shape[0] for weight in weights)
+    return skeleton_size * 5 // 4 + 12 * rows + 4096 * len(weights)
+
+
+def _quantized(
+    source: WeightInput, strategy: QuantizationStrategy
+) -> tuple[Weight, QuantizedTensor]:
+    values = np.asarray(source.variable.value)
+    if values.ndim != len(source.shape) or source.permutation != tuple(range(values.ndim)):
+        values = np.ascontiguousarray(np.transpose(values, source.permutation))
+    values = values.reshape(source.shape)
+    rows, columns = values.shape[0], values.size // values.shape[0]
+    layer = re.search(r"(?:layer|block)s?_(\d+)", source.variable.path)
+    weight = Weight(
+        name=source.variable.path,
+        role="embedding" if "lookup" in source.uses else "projection",
+        shape=(rows, columns),
+        tied=source.uses == {"lookup", "projection"},
+        layer=int(layer.group(1)) if layer else None,
+    )
+    if source.uses:
+        return weight, quantize(strategy, weight, values)
+    note = "only sliced, never multiplied: kept as float32"
+    return weight, QuantizedTensor(values, bits=32, note=note)
+
+
+def _placed(
+    weight: Weight, source: WeightInput, tensor: QuantizedTensor, size_bytes: int
+) -> PlacedWeight:
+    return PlacedWeight(
+        name=weight.name,
+        role=weight.role if source.uses else "table",
+        shape=source.shape,
+        bits=tensor.bits,
+        block_size=tensor.block_size,
+        size_bytes=size_bytes,
+        note=tensor.note,
+    )
+
+
+def _operators(model: Any) -> dict[str, dict[str, int]]:
+    """How often each operation occurs, by signature."""
+    counts: dict[str, dict[str, int]] = {}
+    for signature in model.signatureDefs:
+        names = [
+            operator_name(model, operator)
+            for operator in model.subgraphs[signature.subgraphIndex].operators
+        ]
+        counts[signature.signatureKey.decode()] = {name: names.count(name) for name in set(names)}
+    return counts

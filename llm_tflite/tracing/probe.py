@@ -1,0 +1,148 @@
+"""Learn the structure of a model's cache by running its own ``generate_step`` up to the first use.
+
+KerasHub families share one seam, ``call_with_cache(token_ids, cache, cache_update_index, ...)``.
+Recording the first ``cache`` that ``generate_step`` passes to it replaces a table of shapes per
+family. The run happens while tracing, so nothing the size of a cache is ever allocated.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from ..errors import UnsupportedModelError
+
+Kind = Literal["key", "value"]
+
+
+@dataclass(frozen=True)
+class CacheTensor:
+    """One layer's keys or values.
+
+    Attributes:
+        name: Its name in every signature, ``kv_cache_k_{layer}`` or ``kv_cache_v_{layer}``.
+        kind: Whether it holds keys or values.
+        logical_shape: ``(1, S, Hkv, D)``, the form that Keras code sees.
+    """
+
+    name: str
+    kind: Kind
+    logical_shape: tuple[int, int, int, int]
+
+    @property
+    def permutation(self) -> tuple[int, int, int, int]:
+        """Axes that turn the logical form into the stored one."""
+        return (0, 2, 1, 3) if self.kind == "key" else (0, 2, 3, 1)
+
+    @property
+    def inverse_permutation(self) -> tuple[int, int, int, int]:
+        """Axes that turn the stored form into the logical one."""
+        return (0, 2, 1, 3) if self.kind == "key" else (0, 3, 1, 2)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Stored form: keys ``(1, Hkv, S, D)``, values ``(1, Hkv, D, S)``."""
+        return tuple(self.logical_shape[axis] for axis in self.permutation)
+
+
+@dataclass(frozen=True)
+class CacheStructure:
+    """How a model nests its cache, and the per-layer tensors that it is made of.
+
+    Attributes:
+        tensors: Keys and values, layer by layer.
+        stacked: True for one tensor ``[1, L, 2, S, H, D]``, False for a tuple of ``(key, value)``.
+        dtype: Element type, always ``float32`` today.
+    """
+
+    tensors: tuple[CacheTensor, ...]
+    stacked: bool
+    dtype: tf.DType
+
+    def pack(self, tensors: Mapping[str, Any]) -> Any:
+        """Nest per-layer logical tensors the way that ``call_with_cache`` expects them."""
+        pairs = [
+            (tensors[key.name], tensors[value.name])
+            for key, value in zip(self.tensors[::2], self.tensors[1::2], strict=True)
+        ]
+        if not self.stacked:
+            return tuple(pairs)
+        return tf.stack([tf.stack(pair, axis=1) for pair in pairs], axis=1)
+
+    def unpack(self, cache: Any) -> dict[str, Any]:
+        """Take the per-layer logical tensors out of what ``call_with_cache`` returned."""
+        if self.stacked:
+            leaves = [cache[:, i // 2][:, i % 2] for i in range(len(self.tensors))]
+        else:
+            leaves = tf.nest.flatten(cache)
+        return {tensor.name: leaf for tensor, leaf in zip(self.tensors, leaves, strict=True)}
+
+
+class _Recorded(Exception):  # noqa: N818 - carries a result out of a trace, it is no failure
+    def __init__(self, cache: Any) -> None:
+        super().__init__()
+        self.cache = cache
+
+
+def probe_cache(model: Any, context_length: int) -> CacheStructure:
+    """Say which cache the model would use for a context of ``context_length`` tokens.
+
+    Raises:
+        UnsupportedModelError: The model has no ``call_with_cache``, or its cache is not made of
+            keys and values ``[1, S, H, D]`` per layer.
+    """
+    signature = inspect.signature(model.call_with_cache)
+
+    def record(*args: Any, **kwargs: Any) -> None:
+        raise _Recorded(signature.bind(*args, **kwargs).arguments.get("cache"))
+
+    @tf.function(autograph=False)
+    def first_step() -> None:
+        ids = tf.zeros([1, context_length], tf.int32)
+        model.generate_step({"token_ids": ids, "padding_mask": tf.cast(ids, tf.bool)})
+
+    # Keras guards attributes of models, so the recorder goes in, and out, behind its back.
+    object.__setattr__(model, "call_with_cache", record)
+    try:
+        first_step.get_concrete_function()
+    except _Recorded as recorded:
+        cache = recorded.cache
+    else:
+        raise UnsupportedModelError(
+            f"{type(model).__name__}.generate_step was expected to use call_with_cache and did "
+            "not; this layout needs a model that decodes with a cache"
+        )
+    finally:
+        object.__delattr__(model, "call_with_cache")
+    return _describe(cache, context_length, type(model).__name__)
+
+
+def _describe(cache: Any, context_length: int, model_name: str) -> CacheStructure:
+    stacked = tf.is_tensor(cache)
+    if stacked:
+        shape = tuple(cache.shape)
+        known = len(shape) == 6 and shape[2] == 2
+        leaves = [(1, *shape[3:])] * (2 * shape[1]) if known else []
+        dtypes = {cache.dtype}
+    else:
+        pairs = cache if isinstance(cache, (tuple, list)) else ()
+        flat = tf.nest.flatten(cache)
+        known = bool(pairs) and len(flat) == 2 * len(pairs)
+        leaves = [tuple(leaf.shape) for leaf in flat]
+        dtypes = {leaf.dtype for leaf in flat}
+    known = known and all(len(s) == 4 and s[:2] == (1, context_length) for s in leaves)
+    if not known or dtypes != {tf.float32}:
+        found = [f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in tf.nest.flatten(cache)]
+        raise UnsupportedModelError(
+            f"expected {model_name} to cache float32 keys and values of shape "
+            f"[1, {context_length}, heads, head size] per layer; found {', '.join(found[:3])}"
+        )
+    tensors = tuple(
+        CacheTensor(f"kv_cache_{'kv'[i % 2]}_{i // 2}", "value" if i % 2 else "key", shape)
+        for i, shape in enumerate(leaves)
+    )
+    return CacheStructure(tensors, stacked=stacked, dtype=tf.float32)

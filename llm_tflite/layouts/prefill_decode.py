@@ -8,22 +8,20 @@ disk. Beyond the loaded model, memory holds one matrix and its quantized form.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from ..flatbuffer.model import operator_name, parse, share_buffers
+from ..flatbuffer.model import operator_name, pack, share_buffers
 from ..flatbuffer.weights import WeightInjector
 from ..flatbuffer.writer import ModelWriter
+from ..progress import Progress, Report
 from ..quantization import QuantizationStrategy, QuantizedTensor, Weight, quantize
 from ..tracing.probe import CacheStructure, probe_cache
 from ..tracing.signatures import WeightInput, trace_signatures
 from ..tracing.skeleton import convert_skeleton
-
-Report = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
 class PlacedWeight:
@@ -74,31 +72,28 @@ def write_core(
         strategy: How each matrix is stored.
         context_length: Cache slots, S.
         prefill_lengths: T of each ``prefill_{T}``.
-        report: Called with a stage's name, steps done and steps in all.
+        report: Called at every step.
 
     Raises:
         UnsupportedModelError: The model's code or its cache is of a form not known here.
         ConversionError: An operation has no builtin form.
         QuantizationError: The strategy failed on a weight, or a weight is not finite.
     """
-    report("tracing", 0, 1)
+    report(Progress("tracing", 0, 1))
     cache = probe_cache(model, context_length)
-    signatures = trace_signatures(model, cache, prefill_lengths)
-    report("converting the graph", 0, 1)
-    skeleton = convert_skeleton(signatures)
-
-    flatbuffer = parse(skeleton)
+    signatures, weights = trace_signatures(model, cache, prefill_lengths)
+    report(Progress("converting the graph", 0, 1))
+    flatbuffer = convert_skeleton(signatures)
     share_buffers(flatbuffer)
-    writer = ModelWriter(stream, _head_capacity(len(skeleton), signatures.weights))
+    writer = ModelWriter(stream, _head_capacity(len(pack(flatbuffer)), weights))
     injector = WeightInjector(flatbuffer, writer)
     placed = []
-    for done, source in enumerate(signatures.weights):
-        report("weights", done, len(signatures.weights))
+    for done, source in enumerate(weights):
+        report(Progress("quantizing weights", done, len(weights)))
         weight, tensor = _quantized(source, strategy)
         placed.append(_placed(weight, source, tensor, injector.place(source.name, tensor)))
-    share_buffers(flatbuffer)
     writer.finish(flatbuffer)
-    report("weights", len(signatures.weights), len(signatures.weights))
+    report(Progress("quantizing weights", len(placed), len(placed)))
     return CoreModel(cache, tuple(placed), _operators(flatbuffer))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import tensor_util
 
@@ -41,6 +42,15 @@ def _reachable(graph: Any, outputs: list[str]) -> Any:
     kept = tf.compat.v1.GraphDef(versions=graph.versions, library=graph.library)
     kept.node.extend(node for node in graph.node if node.name in needed)
     return kept
+
+
+def make_constant(node: Any, value: np.ndarray | np.generic) -> None:
+    """Turn a node into a constant of the same name."""
+    del node.input[:]
+    node.attr.clear()
+    node.op = "Const"
+    node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
 
 
 def _index_stacks(graph: Any) -> None:
@@ -111,9 +121,8 @@ def _concatenate_stacks(graph: Any) -> None:
         expected = [*packed[:axis], packed[axis] * packed[axis + 1], *packed[axis + 2 :]]
         if merged != expected:
             continue
-        where = graph.node.add(op="Const", name=f"{node.name}/concat_axis")
-        where.attr["dtype"].type = tf.int32.as_datatype_enum
-        where.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(axis, tf.int32))
+        where = graph.node.add(name=f"{node.name}/concat_axis")
+        make_constant(where, np.int32(axis))
         parts = list(pack.input)
         dtype = pack.attr["T"].type
         node.op = "ConcatV2"

@@ -1,4 +1,4 @@
-"""Convert signatures to a TFLite model without weights, in seconds for a model of any size."""
+"""Convert signatures to one TFLite model without weights, in seconds for a model of any size."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from ..errors import ConversionError
-from .signatures import Signatures
+from ..flatbuffer.merge import Part, merge
+from ..flatbuffer.model import parse
+from .signatures import Signature
 
 
-def convert_skeleton(signatures: Signatures) -> bytes:
-    """Return a ``.tflite`` model whose large weights are inputs of its signatures.
+def convert_skeleton(signatures: list[Signature]) -> Any:
+    """Return the ``ModelT`` whose large weights are inputs of its signatures.
+
+    Each signature is converted as a graph of its own and becomes a subgraph of the result. That
+    takes a third of the time that a SavedModel of all of them takes, which TensorFlow writes once and reads twice.
 
     Raises:
         ConversionError: An operation has no builtin TFLite form; the converter's words are in it.
     """
-    module = tf.Module()
-    module.captured = list(signatures.captured)
-    module.functions = list(signatures.functions.values())
-    with tempfile.TemporaryDirectory(prefix="llm_tflite_") as folder, _quiet():
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, folder, signatures=signatures.functions, options=options)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(signatures.functions)
-        )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        try:
-            return bytes(converter.convert())
-        except Exception as error:  # The converter raises its own, private, error types.
-            raise ConversionError(
-                "expected every operation to have a builtin TFLite form; the TensorFlow Lite "
-                f"converter refused: {_first_lines(error)}"
-            ) from error
+    with _quiet():
+        return merge([_convert(signature) for signature in signatures])
+
+
+def _convert(signature: Signature) -> Part:
+    converter = tf.compat.v1.lite.TFLiteConverter(
+        signature.graph, list(signature.inputs.values()), list(signature.outputs.values())
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    try:
+        data = bytes(converter.convert())
+    except Exception as error:  # The converter raises its own, private, error types.
+        raise ConversionError(
+            f"expected every operation of {signature.name} to have a builtin TFLite form; the "
+            f"TensorFlow Lite converter refused: {_first_lines(error)}"
+        ) from error
+    return Part(signature.name, parse(data), list(signature.inputs), list(signature.outputs))
 
 
 def _first_lines(error: Exception, count: int = 4) -> str:
@@ -47,7 +52,7 @@ def _first_lines(error: Exception, count: int = 4) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converter's native chatter off the user's terminal; errors still come as exceptions."""
+    """Keep the converter's native chatter off the terminal; errors still come as exceptions."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)

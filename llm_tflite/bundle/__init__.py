@@ -1,0 +1,1 @@
+"""The two containers of an artifact, ``.litertlm`` and ``.tflite``, read without trust."""

@@ -1,0 +1,31 @@
+"""Every hook of llm_tflite, on one screen.
+
+A plugin is an installed package with an entry point in the group ``llm_tflite`` that names a
+module of functions marked with ``hookimpl``::
+
+    [project.entry-points.llm_tflite]
+    my_quantizers = "my_package.quantizers"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pluggy
+
+from .quantization import QuantizationStrategy
+
+PROJECT = "llm_tflite"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+def hook_names() -> list[str]:
+    """Return the names of all hooks."""
+    return [name for name in globals() if name.startswith(f"{PROJECT}_")]
+
+
+@hookspec
+def llm_tflite_register_quantizers(register: Callable[[QuantizationStrategy], None]) -> None:
+    """Offer quantization strategies: call ``register(strategy)`` once for each."""

@@ -1,0 +1,320 @@
+"""Opens an artifact and lets it write, score, or run one signature at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Self, TypedDict, Unpack
+
+import numpy as np
+
+from .artifact import Artifact
+from .completion import Chunk, Completion, Score, TokenLogprob
+from .decoding import DecodingStates
+from .errors import (
+    ContextOverflowError,
+    CorruptArtifactError,
+    InvalidOptionError,
+    PromptError,
+    RuntimeFailureError,
+)
+from .files import PathLike, open_regular
+from .generation import Generation, Request, token_logprob
+from .manifest import Manifest
+from .options import check_integer
+from .prompt import Prompt, PromptReader
+from .runtime import Array, RuntimeModel, Signature, thread_count
+from .sampling import Sampling
+
+_MAX_LOGPROBS = 20
+
+
+class GenerationOptions(TypedDict, total=False):
+    """Keyword arguments of ``Interpreter.generate`` and ``Interpreter.stream``; all optional.
+
+    Attributes:
+        max_new_tokens: How many tokens to write at most; None writes until a stop token or until
+            the context is full.
+        sampling: How to choose tokens; None is ``Sampling.greedy()``.
+        stop: A string, or several, that end the answer and are left out of it.
+        stop_token_ids: Tokens that end the answer; None for those of the artifact.
+        logprobs: Return the log probability of every new token and of this many alternatives,
+            0 to 20.
+        allow_special_tokens: Read control tokens written out in the prompt, such as
+            ``<|endoftext|>``, as these tokens; otherwise they are text like any other.
+        context_window: How many tokens the prompt may have, instead of the interpreter's.
+        trim_prompt: Leave out the beginning of a prompt that is longer, instead of refusing it.
+    """
+
+    max_new_tokens: int | None
+    sampling: Sampling | None
+    stop: str | Iterable[str]
+    stop_token_ids: Iterable[int] | None
+    logprobs: int | None
+    allow_special_tokens: bool
+    context_window: int | None
+    trim_prompt: bool
+
+
+class Interpreter:
+    """An artifact that is open and answers.
+
+    It may be used from many threads at once: each generation has its own cache, runs of the model
+    take turns, and results are the same as alone. One open interpreter does not notice when its
+    file is replaced or deleted (overwriting a ``.tflite`` in place, as ``cp`` does, is not safe).
+
+    A ``.tflite`` artifact is mapped; the model in a ``.litertlm`` artifact is read into memory,
+    since the runtime maps whole files only. GPT-2 124M int8 (135 MB): 343 MB of peak memory
+    mapped, 461 MB read.
+
+    Args:
+        source: Path of an artifact, or its bytes.
+        threads: Threads of one run; by default 4, or as many as the machine has.
+        context_window: How many tokens a prompt may have, which leaves the rest of the context for
+            the answer; by default half of the context length.
+
+    Raises:
+        ArtifactNotFoundError: There is no file at the path.
+        CorruptArtifactError: It was changed since it was written; none of it was run.
+        IncompatibleArtifactError: Another program or a later version wrote it.
+        InvalidOptionError: ``threads`` or ``context_window`` is out of range.
+        RuntimeFailureError: The runtime refused the model.
+    """
+
+    def __init__(
+        self,
+        source: PathLike | bytes,
+        *,
+        threads: int | None = None,
+        context_window: int | None = None,
+    ) -> None:
+        """Verify the artifact, then open it."""
+        began = perf_counter()
+        threads = thread_count(threads)
+        artifact, self._model = _open(source, threads)
+        self._manifest = artifact.manifest
+        self._context_window = self._window(context_window, self._context_length // 2)
+        self._tokenizer = artifact.tokenizer()
+        self._reader = PromptReader(self._manifest, self._tokenizer)
+        self._states = DecodingStates(self._model, self._manifest)
+        self._load_s = perf_counter() - began
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says of itself."""
+        return self._manifest
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The entry points of the model, with shapes and types, as ``run`` takes them."""
+        return self._model.signatures
+
+    def generate(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Completion:
+        """Return the whole answer to a prompt; arguments and errors are those of ``stream``."""
+        chunks = self.stream(prompt, **options)
+        return next(chunk.completion for chunk in chunks if chunk.completion is not None)
+
+    def stream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Iterator[Chunk]:
+        """Answer a prompt token by token.
+
+        Arguments are checked at once; the model runs when the iterator is advanced. A stream may
+        be abandoned at any point.
+
+        Args:
+            prompt: Text, or token ids that are taken exactly as they are. Text begins with the
+                model's start token if it has one.
+            **options: See ``GenerationOptions``.
+
+        Returns:
+            One chunk per new token, then one that holds the completion.
+
+        Raises:
+            PromptError: The prompt cannot reach the model exactly as given.
+            ContextOverflowError: The prompt is longer than the context window.
+            InvalidOptionError: An option has a value that no answer could honour.
+            ClosedError: The interpreter was closed, perhaps in the middle of the stream.
+        """
+        self._model.check_usable()
+        return self._chunks(self._request(prompt, **options))
+
+    def score(self, prompt: Prompt, *, allow_special_tokens: bool = False) -> Score:
+        """Return how probable the model finds a text, token by token.
+
+        Raises:
+            PromptError: The prompt cannot reach the model exactly as given, or has fewer than two
+                tokens, the start token included.
+            ContextOverflowError: It is longer than the context.
+            RuntimeFailureError: The model's scores are not finite.
+        """
+        self._model.check_usable()
+        ids = self._reader.read(prompt, allow_special_tokens=allow_special_tokens)
+        if len(ids) < 2:
+            raise PromptError("expected at least two tokens to score: the first one predicts none")
+        if len(ids) > self._context_length + 1:
+            raise ContextOverflowError(
+                f"at most {self._context_length + 1} tokens can be scored at once; got {len(ids)}: "
+                f"score the text in parts"
+            )
+        scored: list[TokenLogprob] = []
+        with self._states.take() as state:
+            for token, following in pairwise(ids):
+                logits = state.decode(token)
+                if not np.isfinite(logits.max()):
+                    state.clear()
+                    raise RuntimeFailureError(
+                        f"the model's scores after token {len(scored)} are not finite"
+                    )
+                scored.append(token_logprob(following, logits))
+        return Score(tuple(scored))
+
+    def tokenize(self, text: str, *, allow_special_tokens: bool = False) -> list[int]:
+        """Return the tokens of a text, without a start token.
+
+        Raises:
+            PromptError: It cannot be tokenized, or the artifact has no tokenizer.
+        """
+        self._model.check_usable()
+        if not isinstance(text, str):
+            raise PromptError(f"expected text; got {type(text).__name__}")
+        tokenizer = self._reader.tokenizer
+        return tokenizer.encode(str(text), allow_special_tokens=allow_special_tokens)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens.
+
+        Raises:
+            PromptError: An id is outside the vocabulary, or the artifact has no tokenizer.
+        """
+        self._model.check_usable()
+        return self._reader.tokenizer.decode(self._reader.check_ids(ids))
+
+    def run(self, signature: str, **arrays: Array) -> dict[str, Array]:
+        """Run one signature on arrays of exactly its shapes and types.
+
+        Args:
+            signature: One of ``signatures``.
+            **arrays: The inputs by name. Caches that are left out are zeros.
+
+        Returns:
+            Every output by name, the updated caches among them.
+
+        Raises:
+            InvalidOptionError: A name, shape or type is not the signature's.
+            PromptError: A token is outside the vocabulary.
+            ContextOverflowError: The positions are not consecutive slots of the cache.
+        """
+        self._model.check_usable()
+        caches = {cache.name for cache in self._manifest.cache}
+        inputs = self._model.check_arrays(signature, arrays, optional=caches)
+        self._reader.check_ids(inputs["tokens"].ravel().tolist())
+        positions = inputs["input_pos"]
+        start, length = int(positions[0]), positions.size
+        # The graph reads only the first position, and the runtime clamps a write past the end.
+        if (positions != np.arange(start, start + length)).any() or not (
+            0 <= start <= self._context_length - length
+        ):
+            raise ContextOverflowError(
+                f"expected input_pos to count up by one inside 0..{self._context_length - 1}; "
+                f"got {positions.tolist()}"
+            )
+        return self._model.call(signature, inputs)
+
+    def close(self) -> None:
+        """Free the model. Calls after this raise ``ClosedError``; closing again does nothing."""
+        self._states.close()
+        self._model.close()
+
+    def __enter__(self) -> Self:
+        """Use the interpreter in a ``with`` block, which closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the interpreter."""
+        self.close()
+
+    @property
+    def _context_length(self) -> int:
+        return self._manifest.model.context_length
+
+    def _window(self, value: int | None, default: int) -> int:
+        if value is None:
+            return max(1, default)
+        return check_integer("context_window", value, 1, self._context_length)
+
+    def _chunks(self, request: Request) -> Iterator[Chunk]:
+        with self._states.take() as state:
+            yield from Generation(request, self._tokenizer, self._load_s).chunks(state)
+
+    def _request(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: str | Iterable[str] = (),
+        stop_token_ids: Iterable[int] | None = None,
+        logprobs: int | None = None,
+        allow_special_tokens: bool = False,
+        context_window: int | None = None,
+        trim_prompt: bool = False,
+    ) -> Request:
+        window = self._window(context_window, self._context_window)
+        if max_new_tokens is not None:
+            check_integer("max_new_tokens", max_new_tokens, 0)
+        if logprobs is not None:
+            check_integer("logprobs", logprobs, 0, _MAX_LOGPROBS)
+        if not isinstance(sampling, Sampling | None):
+            raise InvalidOptionError(f"sampling must be a Sampling; got {sampling!r}")
+        stop_strings = (stop,) if isinstance(stop, str) else tuple(stop)
+        if not all(isinstance(text, str) and text for text in stop_strings):
+            raise InvalidOptionError(f"stop must be one or more non-empty strings; got {stop!r}")
+        if stop_strings and self._tokenizer is None:
+            raise InvalidOptionError("this artifact has no text to stop at; use stop_token_ids")
+        if stop_token_ids is None:
+            stop_token_ids = self._manifest.tokens.stop
+        last_token = self._manifest.model.vocabulary_size - 1
+        stop_tokens = [check_integer("stop_token_ids", i, 0, last_token) for i in stop_token_ids]
+        ids = self._reader.read(prompt, allow_special_tokens=allow_special_tokens)
+        ids, trimmed = self._reader.fit(ids, window, trim=trim_prompt)
+        return Request(
+            prompt=ids,
+            trimmed_tokens=trimmed,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling or Sampling.greedy(),
+            stop=stop_strings,
+            stop_token_ids=frozenset(stop_tokens),
+            logprobs=logprobs,
+        )
+
+
+def _open(source: PathLike | bytes, threads: int) -> tuple[Artifact, RuntimeModel]:
+    """Open an artifact whose every byte was compared with its digest first."""
+    if isinstance(source, bytes):
+        artifact = Artifact.from_bytes(source)
+        artifact.verify()
+        begin, end = artifact.model_section()
+        return artifact, RuntimeModel(source[begin:end], threads=threads)
+    with open_regular(source) as stream:
+        artifact = Artifact.open(source)
+        artifact.verify()
+        begin, end = artifact.model_section()
+        # What was verified was found by its name; what is run is the file that is open here.
+        if not os.path.samestat(os.fstat(stream.fileno()), os.stat(source)):
+            raise CorruptArtifactError(
+                f"{source} was replaced while it was being opened; try again"
+            )
+        if begin > 0:
+            stream.seek(begin)
+            return artifact, RuntimeModel(stream.read(end - begin), threads=threads)
+        descriptor = Path(f"/dev/fd/{stream.fileno()}")
+        path = descriptor if descriptor.exists() else Path(source)
+        return artifact, RuntimeModel(str(path), threads=threads)

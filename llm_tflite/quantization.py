@@ -1,0 +1,274 @@
+"""What a quantization strategy is given, what it gives back, and the one way to call it.
+
+A strategy is plain numpy: it sees one matrix at a time, after tracing, and never the model. All
+quantization here is symmetric (no zero points), as TFLite asks of weights:
+https://ai.google.dev/edge/litert/models/quantization_spec
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidOptionError, QuantizationError
+
+_NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)
+
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+# Matrices are walked in slices of this size, so that temporaries stay small beside the model.
+_CHUNK_BYTES = 4 << 20
+
+_DTYPES: Mapping[int, type[np.generic]] = {32: np.float32, 16: np.float16, 8: np.int8, 4: np.int8}
+# TFLite's kernels rely on -128 never being a weight; 4-bit blocks use their whole range.
+_RANGES: Mapping[int, tuple[int, int]] = {8: (-127, 127), 4: (-8, 7)}
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A matrix of the model, as a strategy may want to know it.
+
+    Attributes:
+        name: Path of the Keras variable.
+        role: ``"embedding"`` when rows are looked up by token id, else ``"projection"``.
+        shape: ``(out, in)``; each of the ``out`` rows makes one output channel, or is one token.
+        tied: Whether an embedding is also multiplied, as the head of the model.
+        layer: Index of the decoder layer, when the path tells it.
+    """
+
+    name: str
+    role: Literal["embedding", "projection"]
+    shape: tuple[int, int]
+    tied: bool = False
+    layer: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedTensor:
+    """A matrix as the file stores it.
+
+    Attributes:
+        values: ``[out, in]``, float32, float16 or int8; 4-bit values are int8 within [-8, 7].
+        bits: 32, 16, 8 or 4.
+        scales: float32; ``[out]`` for one per row, ``[out, in // block_size]`` for one per block,
+            ``None`` for floating-point values.
+        block_size: How many neighbours in a row share a scale; 0 for the whole row.
+        activations: ``"dynamic"`` when the runtime shall quantize each row of activations to int8
+            and multiply integers, ``"float"`` when it shall multiply in floating point.
+        note: Why this matrix was kept at more bits than its strategy promises, if it was.
+    """
+
+    values: npt.NDArray[Any]
+    bits: int
+    scales: npt.NDArray[np.float32] | None = None
+    block_size: int = 0
+    activations: Literal["float", "dynamic"] = "float"
+    note: str = ""
+
+    def dequantize(self) -> npt.NDArray[np.float32]:
+        """Return the matrix that the model will multiply with, as float32 ``[out, in]``."""
+        if self.scales is None:
+            return self.values.astype(np.float32)
+        rows, columns = self.values.shape
+        blocks = self.values.reshape(rows, -1, self.block_size or columns)
+        scales = self.scales.reshape(rows, -1, 1)
+        product: npt.NDArray[np.float32] = np.multiply(blocks, scales, dtype=np.float32)
+        return product.reshape(rows, columns)
+
+    def validate(self, weight: Weight) -> None:
+        """Refuse a tensor that cannot be stored, or that cannot stand for ``weight``.
+
+        Raises:
+            QuantizationError: Naming the weight, what was expected and what was found.
+        """
+        problem = self._problem(weight.shape)
+        if problem:
+            raise QuantizationError(f"the quantized form of weight {weight.name!r} {problem}")
+
+    def _problem(self, shape: tuple[int, int]) -> str | None:
+        dtype = _DTYPES.get(self.bits)
+        if dtype is None:
+            return f"must have 4, 8, 16 or 32 bits, not {self.bits!r}"
+        if not _is_array(self.values, dtype):
+            return f"must be of {np.dtype(dtype)} at {self.bits} bits, not {_kind(self.values)}"
+        if self.values.shape != shape:
+            return f"must have shape {shape}, not {self.values.shape}"
+        if self.activations not in ("float", "dynamic"):
+            return f"must have 'float' or 'dynamic' activations, not {self.activations!r}"
+        if self.bits >= 16:
+            return self._float_problem()
+        return self._range_problem() or self._scales_problem(shape)
+
+    def _float_problem(self) -> str | None:
+        if self.scales is not None or self.block_size:
+            return f"must have no scales, as its values are {self.values.dtype}"
+        if count_nonfinite(self.values):
+            return f"has values that are infinite or NaN in {self.values.dtype}"
+        return None
+
+    def _range_problem(self) -> str | None:
+        low, high = _RANGES[self.bits]
+        found = int(self.values.min()), int(self.values.max())
+        if found[0] < low or found[1] > high:
+            return f"must stay within [{low}, {high}], but spans {list(found)}"
+        return None
+
+    def _scales_problem(self, shape: tuple[int, int]) -> str | None:
+        rows, columns = shape
+        if not isinstance(self.block_size, int) or self.block_size < 0:
+            return f"must have a block size of 0 or more, not {self.block_size!r}"
+        if self.block_size and columns % self.block_size:
+            return f"has blocks of {self.block_size}, which do not divide rows of {columns}"
+        expected = (rows, columns // self.block_size) if self.block_size else (rows,)
+        scales = self.scales
+        if not _is_array(scales, np.float32):
+            return f"must have float32 scales, not {_kind(scales)}"
+        if scales.shape != expected:
+            return f"must have scales of shape {expected}, not {scales.shape}"
+        if not (np.isfinite(scales) & (scales > 0)).all():
+            return "must have positive, finite scales"
+        return None
+
+
+def _is_array(value: object, dtype: type[np.generic]) -> TypeGuard[npt.NDArray[Any]]:
+    return isinstance(value, np.ndarray) and value.dtype == dtype
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, np.ndarray) else type(value).__name__
+
+
+class QuantizationStrategy(Protocol):
+    """Decides how each matrix is stored; anything with these four attributes is one."""
+
+    @property
+    def name(self) -> str:
+        """What users ask for and the manifest records, such as ``"dynamic_range"``."""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the converted model must agree with Keras as floating point does."""
+
+    def describe(self) -> Mapping[str, JSON]:
+        """Return the settings, for the manifest."""
+        ...
+
+    def quantize(self, weight: Weight, values: npt.NDArray[np.float32]) -> QuantizedTensor:
+        """Return ``values``, a read-only float32 ``[out, in]`` matrix, as it shall be stored."""
+        ...
+
+
+def check_strategy(candidate: object) -> QuantizationStrategy:
+    """Return ``candidate`` if it has all that a strategy needs.
+
+    Raises:
+        InvalidOptionError: Saying which attribute is missing or wrong.
+    """
+    problem = _strategy_problem(candidate)
+    if problem:
+        raise InvalidOptionError(
+            "expected a quantization strategy (name, lossless, describe() and quantize(), see "
+            f"llm_tflite.QuantizationStrategy), but {problem}"
+        )
+    return cast(QuantizationStrategy, candidate)
+
+
+def _strategy_problem(candidate: object) -> str | None:
+    if isinstance(candidate, type):
+        return f"got the class {candidate.__name__}; pass an instance of it"
+    kind = type(candidate).__name__
+    name = getattr(candidate, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return f"the name of this {kind} is {name!r:.80}; names are like 'int4' or 'aeq:wi8'"
+    if not isinstance(getattr(candidate, "lossless", None), bool):
+        return f"{kind}.lossless is not True or False"
+    missing = [m for m in ("describe", "quantize") if not callable(getattr(candidate, m, None))]
+    return f"{kind} has no method {missing[0]}()" if missing else None
+
+
+def describe(strategy: QuantizationStrategy) -> dict[str, Any]:
+    """Return what ``strategy`` says of itself, as a JSON object of its own.
+
+    Raises:
+        QuantizationError: If it fails, or says something that JSON cannot hold.
+    """
+    with _failures_of(strategy, "describe()"):
+        described = json.loads(json.dumps(dict(strategy.describe()), allow_nan=False))
+    return cast(dict[str, Any], described)
+
+
+def quantize(
+    strategy: QuantizationStrategy, weight: Weight, values: npt.NDArray[np.float32]
+) -> QuantizedTensor:
+    """Return ``values`` as ``strategy`` stores them, checked before and after.
+
+    Args:
+        strategy: A built-in or anybody's.
+        weight: What the matrix is.
+        values: float32 ``[out, in]``; the strategy gets a read-only view of it.
+
+    Raises:
+        QuantizationError: If the weight is not finite, or the strategy fails on it or returns
+            something that cannot be stored.
+    """
+    check_finite(weight, values)
+    view = values.view()
+    view.flags.writeable = False
+    with _failures_of(strategy, f"weight {weight.name!r}"):
+        tensor = strategy.quantize(weight, view)
+    if not isinstance(tensor, QuantizedTensor):
+        raise QuantizationError(
+            f"the quantizer {strategy.name!r} must return a QuantizedTensor for weight "
+            f"{weight.name!r}, not {type(tensor).__name__}"
+        )
+    tensor.validate(weight)
+    return tensor
+
+
+@contextmanager
+def _failures_of(strategy: QuantizationStrategy, task: str) -> Iterator[None]:
+    """Turn whatever a strategy raises, ``SystemExit`` included, into an error of ours."""
+    try:
+        yield
+    except QuantizationError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise QuantizationError(
+            f"the quantizer {strategy.name!r} failed on {task}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def check_finite(weight: Weight, values: npt.NDArray[np.float32]) -> None:
+    """Refuse a matrix that holds NaN or infinity, which no integers can stand for.
+
+    Raises:
+        QuantizationError: Naming the weight and how many of its values are not finite.
+    """
+    count = count_nonfinite(values)
+    if count:
+        raise QuantizationError(
+            f"weight {weight.name!r} must be finite, but {count} of its {values.size} values are "
+            "NaN or infinite; the model is damaged or its training diverged"
+        )
+
+
+def count_nonfinite(values: npt.NDArray[Any]) -> int:
+    """Return how many values are NaN or infinite."""
+    return sum(
+        values[rows].size - int(np.isfinite(values[rows]).sum()) for rows in row_chunks(values)
+    )
+
+
+def row_chunks(values: npt.NDArray[Any]) -> Iterator[slice]:
+    """Yield slices of consecutive rows that cover ``values``, each a few megabytes of float32."""
+    rows, columns = values.shape
+    step = max(1, _CHUNK_BYTES // (4 * max(1, columns)))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))

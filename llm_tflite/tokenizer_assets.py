@@ -1,0 +1,80 @@
+"""Take the tokenizer out of a KerasHub preprocessor, exactly as Keras tokenizes.
+
+Nothing here imports Keras: the objects are recognised by what they offer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import UnsupportedModelError
+from .tokenizers import Kind
+
+# Ends of a chat turn at which KerasHub's generate() stops by default; only its code knows them
+# (Gemma3CausalLM, Gemma4CausalLM and Phi3CausalLM.generate of keras-hub 0.32).
+_ENDS_OF_TURN = {
+    "Gemma3Tokenizer": "<end_of_turn>",
+    "Gemma4Tokenizer": "<turn|>",
+    "Phi3Tokenizer": "<|end|>",
+}
+
+
+@dataclass(frozen=True)
+class TokenizerAsset:
+    """A tokenizer as an artifact carries it, with the tokens that begin and end a text."""
+
+    kind: Kind
+    data: bytes
+    start: int | None
+    stop: tuple[int, ...]
+
+
+def asset_from_keras(preprocessor: Any) -> TokenizerAsset | None:
+    """Return the tokenizer of a ``CausalLMPreprocessor``; None gives None.
+
+    Args:
+        preprocessor: The ``preprocessor`` of a KerasHub causal language model.
+
+    Raises:
+        UnsupportedModelError: The tokenizer is neither a byte-pair nor a SentencePiece tokenizer.
+    """
+    if preprocessor is None:
+        return None
+    tokenizer = getattr(preprocessor, "tokenizer", None)
+    if getattr(tokenizer, "add_bos", False) or getattr(tokenizer, "add_eos", False):
+        raise UnsupportedModelError(
+            f"{type(tokenizer).__name__} adds start or end tokens itself; "
+            f"build it with add_bos=False and add_eos=False and let the preprocessor add them"
+        )
+    kind, data = _serialized(tokenizer)
+    adds_start = getattr(preprocessor, "add_start_token", False)
+    start = getattr(tokenizer, "start_token_id", None) if adds_start else None
+    return TokenizerAsset(kind, data, None if start is None else int(start), _stops(tokenizer))
+
+
+def _serialized(tokenizer: Any) -> tuple[Kind, bytes]:
+    proto = getattr(tokenizer, "proto", None)
+    if isinstance(proto, bytes) and proto:
+        return "sentencepiece", proto
+    # KerasHub builds the fast form of a byte-pair tokenizer at its first use.
+    if getattr(tokenizer, "_tokenizer", None) is None:
+        getattr(tokenizer, "_maybe_initialized_tokenizers", lambda: None)()
+    to_json = getattr(getattr(tokenizer, "_tokenizer", None), "to_str", None)
+    if to_json is None:
+        raise UnsupportedModelError(
+            f"expected a byte-pair or SentencePiece tokenizer with a vocabulary; "
+            f"got {type(tokenizer).__name__}. A model without preprocessor works on token ids"
+        )
+    return "hf", to_json().encode("utf-8")
+
+
+def _stops(tokenizer: Any) -> tuple[int, ...]:
+    """The tokens at which ``generate(stop_token_ids="auto")`` stops."""
+    stops = [getattr(tokenizer, name, None) for name in ("end_token_id", "end_token2_id")]
+    for cls in type(tokenizer).__mro__:
+        if text := _ENDS_OF_TURN.get(cls.__name__):
+            token = int(tokenizer.token_to_id(text))
+            # Vocabularies without it answer with the unknown token.
+            stops.append(token if tokenizer.id_to_token(token) == text else None)
+    return tuple(dict.fromkeys(int(stop) for stop in stops if stop is not None))

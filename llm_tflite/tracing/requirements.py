@@ -1,0 +1,75 @@
+"""What a model must be for tracing to begin; each refusal says what was expected, found and to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from ..errors import InvalidOptionError, UnsupportedModelError
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no float32 causal language model on TensorFlow.
+
+    Raises:
+        UnsupportedModelError: Saying which of the conditions fails.
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UnsupportedModelError(
+            f"conversion traces TensorFlow functions; expected the Keras backend 'tensorflow', found "
+            f"{backend!r}: set KERAS_BACKEND=tensorflow before importing keras and load the model again"
+        )
+    missing = [
+        name
+        for name in ("call_with_cache", "generate_step", "backbone")
+        if not hasattr(model, name)
+    ]
+    if missing:
+        raise UnsupportedModelError(
+            f"expected a KerasHub CausalLM, which decodes with a cache; {type(model).__name__} has no "
+            f"{missing[0]!r}"
+        )
+    others = {v.dtype for v in model.variables if v.dtype not in ("float32", "int32", "bool")}
+    if others or model.compute_dtype != "float32":
+        found = ", ".join(sorted(others | {model.compute_dtype}))
+        raise UnsupportedModelError(
+            f"expected weights and computation in float32; found {found}: load the model with "
+            'dtype="float32" and choose the stored type with the quantizer'
+        )
+    adapted = [layer.path for layer in _layers(model) if getattr(layer, "lora_enabled", False)]
+    if adapted:
+        raise UnsupportedModelError(
+            f"expected merged weights; {len(adapted)} layers ({adapted[0]}, ...) have LoRA enabled: save "
+            "the weights and load them into a model without LoRA, which merges them"
+        )
+
+
+def position_limit(model: Any) -> int | None:
+    """How many positions the model has a learned embedding for; None where it has no such table."""
+    limits = [
+        layer.sequence_length
+        for layer in _layers(model)
+        if hasattr(layer, "position_embeddings") and isinstance(layer.sequence_length, int)
+    ]
+    return min(limits, default=None)
+
+
+def check_context(model: Any, context_length: int) -> None:
+    """Refuse a context that the model cannot have.
+
+    Raises:
+        InvalidOptionError: It is longer than the table of positions.
+    """
+    limit = position_limit(model)
+    if limit is not None and context_length > limit:
+        raise InvalidOptionError(
+            f"context_length is {context_length}, but {type(model).__name__} has embeddings for "
+            f"{limit} positions; pass context_length={limit} or less"
+        )
+
+
+def _layers(model: Any) -> list[Any]:
+    # _flatten_layers is how Keras itself walks nested layers; KerasHub relies on it too.
+    return list(model._flatten_layers(include_self=False, recursive=True))

@@ -1,0 +1,298 @@
+"""A plugin that is broken, in whatever way, is named and costs only itself.
+
+The packages here are really installed, as far as Python can tell: a module and the metadata that
+pip writes, in a folder on ``sys.path``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llm_tflite.errors import (
+    InvalidOptionError,
+    PluginConflictError,
+    PluginError,
+    UnknownPluginNameError,
+)
+from llm_tflite.hookspecs import hook_names
+from llm_tflite.plugins import DISABLE_VARIABLE, PluginInfo, Plugins, load_plugins, plugins
+from llm_tflite.quantizers.int8 import Int8
+
+BUILTINS = ["none", "float16", "dynamic_range", "weight_only_int8", "int4"]
+
+PLUGIN = """
+from llm_tflite.hookspecs import hookimpl
+from llm_tflite.quantizers.int8 import Int8
+
+@hookimpl
+def llm_tflite_register_quantizers(register):
+    register(Int8({name!r}, activations="float"))
+"""
+
+Install = Callable[..., Plugins]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return a function that installs a package and gives the plugins found from then on."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv(DISABLE_VARIABLE, raising=False)
+
+    def install_package(
+        name: str, source: str, *, entry_points: str | None = None, version: str = "1.2"
+    ) -> Plugins:
+        module = name.replace("-", "_")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        (tmp_path / f"{module}.py").write_text(source)
+        metadata = tmp_path / f"{module}-{version}.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        declared = f"[llm_tflite]\n{name} = {module}\n" if entry_points is None else entry_points
+        (metadata / "entry_points.txt").write_text(declared)
+        return Plugins([tmp_path])
+
+    install_package("good", PLUGIN.format(name="good_int8"))
+    return install_package
+
+
+def info(found: Plugins, name: str) -> PluginInfo:
+    [match] = [info for info in found.infos() if info.name == name]
+    return match
+
+
+def test_an_installed_strategy_stands_beside_the_built_in_ones(install: Install) -> None:
+    found = install("unrelated", "", entry_points="[console_scripts]\nx = y:z\n")
+    assert found.quantizer_names() == [*BUILTINS, "good_int8"]
+    assert found.quantizer("good_int8").name == "good_int8"
+    assert [str(info) for info in found.infos()][1:] == ["good (good 1.2)"]
+    assert info(found, "good").provides == {"quantizers": ["good_int8"]}
+
+
+def test_the_built_in_ones_need_no_installed_metadata(tmp_path: Path) -> None:
+    [builtin] = Plugins([tmp_path]).infos()
+    assert (builtin.name, builtin.distribution) == ("builtin_quantizers", "llm-tflite")
+    assert builtin.provides == {"quantizers": BUILTINS}
+    assert builtin.error is None
+
+
+def test_an_object_is_accepted_wherever_a_name_is_and_loads_no_plugin(install: Install) -> None:
+    found = install("broken", "raise SystemExit")
+    mine = Int8("mine", activations="float")
+    assert found.quantizer(mine) is mine
+    assert "broken" not in sys.modules
+    with pytest.raises(InvalidOptionError, match="the name of this int is None"):
+        found.quantizer(8)  # type: ignore[arg-type]
+
+
+HOOK = """
+from llm_tflite.hookspecs import hookimpl
+@hookimpl{options}
+def {name}({arguments}):
+    {body}
+"""
+
+
+def hook(
+    body: str = "pass",
+    *,
+    name: str = "llm_tflite_register_quantizers",
+    arguments: str = "register",
+    options: str = "",
+) -> str:
+    return HOOK.format(body=body, name=name, arguments=arguments, options=options)
+
+
+BROKEN = {
+    "import error": ("import math\nfrom math import nothing", "ImportError: cannot import name"),
+    "syntax error": ("def f(:", "SyntaxError: invalid syntax"),
+    "missing dependency": ("import absent_package", "No module named 'absent_package'"),
+    "error at import": ("raise RuntimeError('no GPU')", "RuntimeError: no GPU"),
+    "exit at import": ("raise SystemExit(3)", "SystemExit: 3"),
+    "raising hook": (hook("raise ValueError('bad day')"), "ValueError: bad day"),
+    "exit in the hook": (hook("import sys; sys.exit('bye')"), "SystemExit: bye"),
+    "misspelt hook": (
+        hook(name="llm_tflite_register_quantisers"),
+        "no hook llm_tflite_register_quantisers; did you mean llm_tflite_register_quantizers?",
+    ),
+    "unheard-of hook": (hook(name="on_load"), "no hook on_load; the hooks are llm_tflite_"),
+    "extra argument": (hook(arguments="register, options"), "{'options'} are declared"),
+    "no hook at all": ("x = 1", "it implements no hook"),
+    "registers a name": (hook("register('int8')"), "the name of this str is None"),
+    "registers nothing": (hook("register(None)"), "the name of this NoneType is None"),
+    "registers a class": (
+        hook("from llm_tflite.quantizers.int8 import Int8; register(Int8)"),
+        "got the class Int8; pass an instance",
+    ),
+    "same name twice": (
+        hook("from llm_tflite.quantizers.int4 import Int4; [register(Int4('x')) for _ in '12']"),
+        "the quantizer 'x' is registered twice",
+    ),
+    "fails after its first offer": (
+        hook("from llm_tflite.quantizers.int4 import Int4; register(Int4('half')); 1 / 0"),
+        "ZeroDivisionError: division by zero",
+    ),
+    "missing file": (
+        "open(__file__ + '.json')",
+        "FileNotFoundError: [Errno 2] No such file or directory: 'broken_pack.py.json'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "complaint"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_plugin_costs_only_itself_and_is_named(
+    install: Install, tmp_path: Path, source: str, complaint: str
+) -> None:
+    found = install("broken-pack", source)
+    assert found.quantizer_names() == [*BUILTINS, "good_int8"]
+    assert complaint in str(info(found, "broken-pack").error)
+    assert info(found, "broken-pack").provides == {}
+    with pytest.raises(UnknownPluginNameError) as caught:
+        found.quantizer("half")
+    message = str(caught.value)
+    assert "broken-pack (broken-pack 1.2): " in message
+    assert complaint in message
+    assert str(tmp_path) not in message
+    assert caught.value.__cause__ is not None
+
+
+def test_a_plugin_that_asks_for_plugins_while_it_loads_is_broken(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = install("curious", "import sys; sys.found.infos()")
+    monkeypatch.setattr(sys, "found", found, raising=False)
+    assert "while they are being loaded" in str(info(found, "curious").error)
+
+
+def test_an_optional_hook_of_another_version_is_no_mistake(install: Install) -> None:
+    newer = hook(name="llm_tflite_of_tomorrow", options="(optionalhook=True)")
+    found = install("newer", newer + PLUGIN.format(name="newer_int8"))
+    assert found.quantizer("newer_int8")
+    assert info(found, "newer").error is None
+
+
+def test_metadata_that_cannot_be_parsed_costs_only_its_package(install: Install) -> None:
+    install("other-tool", "", entry_points="[console_scripts]\nnot an entry point\n")
+    found = install("damaged", "", entry_points="[llm_tflite]\nno equals sign\n")
+    assert found.quantizer_names() == [*BUILTINS, "good_int8"]
+    assert [i.distribution for i in found.infos() if i.error] == ["damaged"]
+
+
+def test_two_plugins_with_one_name_are_both_named_and_keep_their_other_names(
+    install: Install,
+) -> None:
+    install("first", PLUGIN.format(name="shared"))
+    both = PLUGIN.format(name="shared") + "    register(Int8('own', activations='float'))\n"
+    found = install("second", both, version="2.0")
+    with pytest.raises(PluginConflictError, match=r"first \(first 1\.2\) and second \(second 2"):
+        found.quantizer("shared")
+    assert found.quantizer_names() == [*BUILTINS, "good_int8", "own"]
+    assert info(found, "first").error == (
+        "the quantizer 'shared' is also offered by second (second 2.0)"
+    )
+
+
+def test_a_built_in_name_cannot_be_taken_over_quietly(install: Install) -> None:
+    found = install("thief", PLUGIN.format(name="int4"))
+    with pytest.raises(PluginConflictError, match=r"builtin_quantizers .* and thief .*DISABLE"):
+        found.quantizer("int4")
+
+
+@pytest.mark.parametrize("disabled", ["Broken_Pack", "x, broken-entry", "all", "ALL,"])
+def test_a_disabled_plugin_is_listed_but_not_imported(
+    install: Install, monkeypatch: pytest.MonkeyPatch, disabled: str
+) -> None:
+    found = install(
+        "broken-pack",
+        "raise KeyboardInterrupt",
+        entry_points="[llm_tflite]\nbroken-entry = broken_pack",
+    )
+    monkeypatch.setenv(DISABLE_VARIABLE, disabled)
+    assert found.quantizer("int4").name == "int4"
+    assert "broken_pack" not in sys.modules
+    assert info(found, "broken-entry").error == f"disabled by {DISABLE_VARIABLE}"
+
+
+def test_an_interruption_by_the_user_is_passed_on_and_the_next_call_is_clean(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = install("slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        found.infos()
+    monkeypatch.setenv(DISABLE_VARIABLE, "slow")
+    assert found.quantizer("good_int8")
+
+
+def test_a_plugin_that_registers_later_changes_nothing(install: Install) -> None:
+    found = install("keeper", hook("global kept; kept = register"))
+    before = found.quantizer_names()
+    sys.modules["keeper"].kept(Int8("late", activations="float"))
+    assert found.quantizer_names() == before
+
+
+def test_an_unrelated_package_named_like_ours_is_left_alone(install: Install) -> None:
+    found = install(
+        "llm-tflite-tools",
+        "raise RuntimeError",
+        entry_points="[llm_tflite_tools]\nx = llm_tflite_tools\n",
+    )
+    assert [i.name for i in found.infos()] == ["builtin_quantizers", "good"]
+    assert "llm_tflite_tools" not in sys.modules
+
+
+def test_the_first_of_two_versions_on_the_path_counts(install: Install, tmp_path: Path) -> None:
+    found = install("Good", "raise RuntimeError('shadowed')", version="0.9")
+    assert len([i for i in found.infos() if i.distribution.lower() == "good"]) == 1
+
+
+def test_plugins_are_imported_once_whatever_asks_at_the_same_time(install: Install) -> None:
+    source = (
+        "import time\nimport sys\nsys.imports = getattr(sys, 'imports', 0) + 1\ntime.sleep(0.05)\n"
+    )
+    found = install("counted", source + PLUGIN.format(name="counted"))
+    names: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda: names.append(found.quantizer_names())) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert names == [[*BUILTINS, "counted", "good_int8"]] * 8
+    assert vars(sys).pop("imports") == 1
+
+
+def test_a_misspelt_name_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownPluginNameError, match="did you mean 'dynamic_range'"):
+        load_plugins().quantizer("dynamicrange")
+    with pytest.raises(UnknownPluginNameError) as caught:
+        load_plugins().quantizer("x" * 100_000)
+    assert len(str(caught.value)) < 1000
+
+
+def test_the_process_has_one_set_of_plugins() -> None:
+    assert load_plugins() is load_plugins()
+    assert plugins() == load_plugins().infos()
+    assert issubclass(PluginConflictError, PluginError)
+
+
+def test_every_hook_is_called_by_some_plugin_of_ours() -> None:
+    from llm_tflite import quantizers
+
+    assert all(hasattr(quantizers, name) for name in hook_names())
+
+
+def test_finding_plugins_imports_no_tensorflow() -> None:
+    code = (
+        "import sys; from llm_tflite.plugins import plugins; plugins();"
+        "print([m for m in ('tensorflow', 'keras', 'ai_edge_litert') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,1 +1,79 @@
-"""A KerasHub causal language model goes in; one file that a phone runs comes out."""
+"""A KerasHub causal language model goes in; one file that a phone runs comes out.
+
+Every public name is here. They are loaded when first used, so importing this package is cheap and
+imports neither TensorFlow nor Keras.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+# `plugins` is a submodule too: bound here, the function stays what the name means.
+from .plugins import plugins
+
+if TYPE_CHECKING:
+    from .artifact import Artifact
+    from .completion import Chunk, Completion, Score, Timings, TokenLogprob
+    from .converter import Converter
+    from .errors import LLMTFLiteError
+    from .hookspecs import hookimpl
+    from .inspection import inspect
+    from .interpreter import Interpreter
+    from .progress import Progress
+    from .quantization import QuantizationStrategy, QuantizedTensor, Weight
+    from .sampling import Sampling
+
+_HOMES = {
+    "Artifact": "artifact",
+    "Chunk": "completion",
+    "Completion": "completion",
+    "Converter": "converter",
+    "Interpreter": "interpreter",
+    "LLMTFLiteError": "errors",
+    "Progress": "progress",
+    "QuantizationStrategy": "quantization",
+    "QuantizedTensor": "quantization",
+    "Sampling": "sampling",
+    "Score": "completion",
+    "Timings": "completion",
+    "TokenLogprob": "completion",
+    "Weight": "quantization",
+    "hookimpl": "hookspecs",
+    "inspect": "inspection",
+}
+
+__all__ = [
+    "Artifact",
+    "Chunk",
+    "Completion",
+    "Converter",
+    "Interpreter",
+    "LLMTFLiteError",
+    "Progress",
+    "QuantizationStrategy",
+    "QuantizedTensor",
+    "Sampling",
+    "Score",
+    "Timings",
+    "TokenLogprob",
+    "Weight",
+    "__version__",
+    "hookimpl",
+    "inspect",
+    "plugins",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

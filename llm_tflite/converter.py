@@ -129,7 +129,7 @@ class Converter:
             artifact = write_artifact(
                 path,
                 core_path,
-                self._tokenizer,
+                self._tokenizer.data if self._tokenizer else None,
                 self._manifest(core, parameters, check),
                 overwrite=overwrite,
             )

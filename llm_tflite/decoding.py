@@ -66,15 +66,21 @@ class DecodingState:
         for cache in self._manifest.cache:
             self._caches[cache.name].write(np.zeros(cache.shape, cache.dtype))
 
-    def prefill(self, tokens: Sequence[int]) -> None:
-        """Read ``tokens`` into empty caches; no scores come out."""
+    def prefill(self, tokens: Sequence[int], *, lengths: Sequence[int] | None = None) -> None:
+        """Begin anew with ``tokens``; no scores come out.
+
+        Args:
+            tokens: As many as the context has slots, at most.
+            lengths: The prefill lengths to use; by default, whichever are fastest.
+        """
+        ladder = self._signatures if lengths is None else (1, *lengths)
         capacity = self._manifest.model.context_length
-        for step in plan_chunks(len(tokens), lengths=self._signatures, capacity=capacity):
+        for step in plan_chunks(len(tokens), lengths=ladder, capacity=capacity):
             call = self._call(self._signatures[step.length], step.length)
             call.token_array[: step.count] = tokens[step.start : step.start + step.count]
             call.token_array[step.count :] = 0
             self._run(call, step.start)
-            self.position = step.start + step.count
+        self.position = len(tokens)
 
     def decode(self, token: int) -> npt.NDArray[np.float32]:
         """Read one token and return the scores of every token that could come next."""
@@ -88,9 +94,10 @@ class DecodingState:
         return logits
 
     def _run(self, call: _Call, start: int) -> None:
-        call.position_array += start - call.position_array[0]
+        positions = call.position_array
+        positions += start - positions[0]
         call.inputs["tokens"].write(call.token_array)
-        call.inputs["input_pos"].write(call.position_array)
+        call.inputs["input_pos"].write(positions)
         self._model.run(call.signature, call.inputs, call.outputs)
 
     def _call(self, signature: str, length: int) -> _Call:
@@ -119,7 +126,7 @@ class DecodingStates:
 
     def __init__(self, model: RuntimeModel, manifest: Manifest) -> None:
         """Refuse a model that is not what the manifest says; allocate nothing yet."""
-        _check_signatures(model, manifest)
+        check_signatures(model, manifest)
         self._model = model
         self._manifest = manifest
         # A deque needs no lock, which a stream that is garbage collected could find already held.
@@ -143,7 +150,7 @@ class DecodingStates:
         self._idle = deque(maxlen=0)
 
 
-def _check_signatures(model: RuntimeModel, manifest: Manifest) -> None:
+def check_signatures(model: RuntimeModel, manifest: Manifest) -> None:
     """Refuse a model whose signatures are not those its manifest promises.
 
     The runtime checks neither shapes nor positions, so whatever differs here would end as a wrong

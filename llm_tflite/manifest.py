@@ -7,6 +7,7 @@ without that digest, so a changed byte is always noticed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -150,10 +151,11 @@ class Manifest:
             )
             if not isinstance(values, dict):
                 raise ValueError("an object was expected")
-            minor = _minor_version(values.get("format_version"))
+            # Every version keeps this rule, so that damage is never taken for a later version.
             digest = values.pop("digest", None)
             if digest != _digest(values) or data != _canonical(values | {"digest": digest}):
                 raise ValueError("its digest does not match: it was changed after it was written")
+            minor = _minor_version(values.get("format_version"))
             manifest: Manifest = _decode(Manifest, values, "", lenient=minor > 0)
             _check_facts(manifest)
         except IncompatibleArtifactError:
@@ -220,9 +222,8 @@ def _check_facts(manifest: Manifest) -> None:
 
 def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {
-            f.name.rstrip("_"): _encode(getattr(value, f.name)) for f in dataclasses.fields(value)
-        }
+        kind: Any = type(value)
+        return {key: _encode(getattr(value, name)) for key, name in _fields(kind)[1].items()}
     if isinstance(value, tuple | list):
         return [_encode(item) for item in value]
     if isinstance(value, Mapping):
@@ -259,8 +260,7 @@ def _decode(kind: Any, value: Json, where: str, *, lenient: bool) -> Any:
 
 
 def _decode_fields(kind: Any, value: Json, where: str, *, lenient: bool) -> Any:
-    hints = typing.get_type_hints(kind)
-    keys = {f.name.rstrip("_"): f.name for f in dataclasses.fields(kind)}
+    hints, keys = _fields(kind)
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be an object; got {str(value)[:80]!r}")
     missing = keys.keys() - value.keys()
@@ -275,3 +275,10 @@ def _decode_fields(kind: Any, value: Json, where: str, *, lenient: bool) -> Any:
             for key, name in keys.items()
         }
     )
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """The types of a dataclass by field, and its fields by their keys in JSON."""
+    keys = {f.name.rstrip("_"): f.name for f in dataclasses.fields(kind)}
+    return typing.get_type_hints(kind), keys

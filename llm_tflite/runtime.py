@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.cpu_options import CpuOptions
 from ai_edge_litert.options import Options
+from ai_edge_litert.tensor_buffer import TensorBuffer
 
 from .errors import ClosedError, InvalidOptionError, RuntimeFailureError
 from .options import check_integer
@@ -70,6 +71,8 @@ class RuntimeModel:
         create = CompiledModel.from_file if isinstance(source, str) else CompiledModel.from_buffer
         with _quiet_stderr(), _runtime_errors("the runtime refused the model"):
             self._compiled = create(source, options=Options(cpu_options=cpu))
+            # The first access to any buffer starts a second environment, as noisily; better here.
+            TensorBuffer.create_from_host_memory(np.zeros(64, np.int8)).read(1, np.int8)
         self._source = source  # the runtime points into the bytes
         self._lock = threading.Lock()
         self._process = os.getpid()

@@ -95,34 +95,39 @@ class Sampler:
 
     def _draw(self, logits: Logits, best: np.float32) -> int:
         options = self._sampling
-        tokens = top_tokens(logits, options.top_k) if options.top_k else np.arange(logits.size)
-        # In float64, and relative to the best, so that a tiny temperature cannot overflow to NaN.
-        with np.errstate(over="ignore", under="ignore"):
-            weights = np.exp((logits[tokens].astype(np.float64) - best) / options.temperature)
+        tokens = None if options.top_k is None else top_tokens(logits, options.top_k)
+        scores = logits if tokens is None else logits[tokens]
+        # The bound keeps a tiny temperature from making NaN of the best score, zero times infinity.
+        weights = np.exp((scores - best) * np.float32(min(1 / options.temperature, 1e30)))
         if options.top_p < 1:
-            # Tokens below this share cannot reach the set even all together, so they need no
-            # sorting (the cut-off of llama2.c).
-            total = weights.sum()
-            kept = np.flatnonzero(weights >= (1 - options.top_p) * total / weights.size)
-            kept = kept[np.argsort(-weights[kept], kind="stable")]
-            reached = np.searchsorted(np.cumsum(weights[kept]), options.top_p * total) + 1
-            tokens, weights = tokens[kept[:reached]], weights[kept[:reached]]
-        if options.min_p > 0:
-            kept = np.flatnonzero(weights >= options.min_p)  # the best token's weight is 1
-            tokens, weights = tokens[kept], weights[kept]
-        shares = np.cumsum(weights)
-        drawn = np.searchsorted(shares, self._random.random() * shares[-1], side="right")
-        return int(tokens[min(int(drawn), tokens.size - 1)])
+            reached = np.cumsum(np.sort(weights)[::-1], dtype=np.float64)
+            count = int(np.searchsorted(reached, options.top_p * reached[-1])) + 1
+            weights[~_best(weights, count)] = 0
+        weights[weights < options.min_p] = 0  # the best token's weight is 1
+        shares = np.cumsum(weights, dtype=np.float64)
+        shares /= shares[-1]  # exactly 1 at the end, and random() is below 1
+        drawn = int(np.searchsorted(shares, self._random.random(), side="right"))
+        return drawn if tokens is None else int(tokens[drawn])
 
 
-def top_tokens(logits: npt.NDArray[np.floating], count: int) -> Ids:
+def top_tokens(logits: Logits, count: int) -> Ids:
     """Return the ``count`` best tokens, best first; equals in the order of their ids."""
-    if count >= logits.size:
-        return np.argsort(-logits, kind="stable")
-    # Not argpartition: which of several equals it keeps depends on the processor.
-    threshold = np.partition(logits, logits.size - count)[logits.size - count]
-    tokens = np.flatnonzero(logits >= threshold)
-    return tokens[np.argsort(-logits[tokens], kind="stable")[:count]]
+    tokens = np.flatnonzero(_best(logits, count))
+    return tokens[np.argsort(-logits[tokens], kind="stable")]
+
+
+def _best(values: Logits, count: int) -> npt.NDArray[np.bool_]:
+    """Mark the ``count`` largest values; of equals, those that come first.
+
+    Not argpartition: which of several equals it keeps depends on the processor.
+    """
+    if count >= values.size:
+        return np.ones(values.size, np.bool_)
+    threshold = np.partition(values, -count)[-count]
+    chosen = values > threshold
+    equals = np.flatnonzero(values == threshold)
+    chosen[equals[: count - np.count_nonzero(chosen)]] = True
+    return chosen
 
 
 def log_probabilities(logits: Logits) -> npt.NDArray[np.float64]:

@@ -55,9 +55,14 @@ def test_the_name_appears_only_at_the_end(tmp_path: Path):
 def test_an_interruption_leaves_the_old_file_and_nothing_else(tmp_path: Path, interruption):
     target = tmp_path / "a.tflite"
     target.write_bytes(OLD)
-    with pytest.raises(interruption), files.atomic_file(target, overwrite=True) as stream:
-        stream.write(NEW)
-        raise interruption
+
+    def interrupted() -> None:
+        with files.atomic_file(target, overwrite=True) as stream:
+            stream.write(NEW)
+            raise interruption
+
+    with pytest.raises(interruption):
+        interrupted()
     assert target.read_bytes() == OLD
     assert names(tmp_path) == ["a.tflite"]
 
@@ -290,5 +295,3 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path):
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
-
-

@@ -47,11 +47,15 @@ class Contents:
         span = self.sections[name]
         position = span.begin
         for chunk in read_chunks(stream, span.begin - origin, span.end - origin):
-            patched = bytearray(chunk)
-            for at, original in self.at_rest.items():
-                if position <= at < position + len(chunk):
+            here = [at for at in self.at_rest if position <= at < position + len(chunk)]
+            if here:
+                patched = bytearray(chunk)
+                for at in here:
+                    original = self.at_rest[at]
                     patched[at - position : at - position + len(original)] = original
-            yield bytes(patched) if self.at_rest else chunk
+                yield bytes(patched)
+            else:
+                yield chunk
             position += len(chunk)
 
     def check_shape(self, file_size: int) -> None:

@@ -173,7 +173,7 @@ def unpack_tokenizer(kind: str, stored: bytes) -> bytes:
 
 def pack_tokenizer(kind: str, data: bytes) -> bytes:
     """Return the stored form of a tokenizer: the inverse of ``unpack_tokenizer``."""
-    return data if kind != "hf" else len(data).to_bytes(8, "little") + zlib.compress(data, 9)
+    return data if kind != "hf" else len(data).to_bytes(8, "little") + zlib.compress(data)
 
 
 def _is_known(number: int) -> bool:

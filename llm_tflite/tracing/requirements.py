@@ -9,6 +9,10 @@ import keras
 from ..errors import InvalidOptionError, UnsupportedModelError
 
 
+# Weights, and the counters and seeds that dropout and friends keep beside them.
+_EXPECTED_TYPES = {"float32", "int32", "int64", "uint32", "bool"}
+
+
 def check_model(model: Any) -> None:
     """Refuse what is no float32 causal language model on TensorFlow.
 
@@ -31,7 +35,7 @@ def check_model(model: Any) -> None:
             f"expected a KerasHub CausalLM, which decodes with a cache; {type(model).__name__} has no "
             f"{missing[0]!r}"
         )
-    others = {v.dtype for v in model.variables if v.dtype not in ("float32", "int32", "bool")}
+    others = {v.dtype for v in model.variables} - _EXPECTED_TYPES
     if others or model.compute_dtype != "float32":
         found = ", ".join(sorted(others | {model.compute_dtype}))
         raise UnsupportedModelError(

@@ -1,0 +1,91 @@
+"""Compare this library with LiteRT-LM, llama.cpp and OpenVINO GenAI on this machine.
+
+Every measurement is a process of its own, and the engines take turns, so that a busy minute of the
+machine does not fall on one of them alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from .cases import Case, Contender, all_cases
+from .measurement import Measurement, Workload
+from .report import as_json, as_markdown
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parse(arguments)
+    workload = Workload(
+        prompt_tokens=options.prompt,
+        decode_tokens=options.decode,
+        threads=options.threads,
+        runs=options.runs,
+    )
+    if not options.reuse_files:
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.model_files", options.files], check=True, cwd=_ROOT
+        )
+    cases = [case for case in all_cases(options.files) if options.only in case.name]
+    results = {case.name: _rounds(case, workload, options.rounds) for case in cases}
+    report = as_json(results, workload)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "benchmarks.json").write_text(json.dumps(report, indent=2) + "\n")
+    (options.output / "benchmarks.md").write_text(as_markdown(report))
+    print(as_markdown(report))
+
+
+def _rounds(case: Case, workload: Workload, rounds: int) -> dict[str, list[Measurement]]:
+    results: dict[str, list[Measurement]] = {contender.name: [] for contender in case.contenders}
+    for index in range(rounds):
+        for contender in case.contenders:
+            print(f"{case.name}, round {index + 1} of {rounds}: {contender.name}", file=sys.stderr)
+            results[contender.name].append(_in_child(contender, workload))
+    return results
+
+
+def _in_child(contender: Contender, workload: Workload) -> Measurement:
+    request = {
+        "module": contender.module,
+        "path": str(contender.path),
+        "workload": asdict(workload),
+        "options": dict(contender.options),
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.engines", json.dumps(request)],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if child.returncode:
+        raise SystemExit(f"{contender.name} failed:\n{child.stderr[-4000:]}")
+    return Measurement(**json.loads(child.stdout.splitlines()[-1]))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    default = Workload()
+    parser.add_argument("--rounds", type=int, default=3, help="processes per engine and case")
+    parser.add_argument("--runs", type=int, default=default.runs, help="prompts per process")
+    parser.add_argument("--threads", type=int, default=default.threads)
+    parser.add_argument("--prompt", type=int, default=default.prompt_tokens, help="tokens")
+    parser.add_argument("--decode", type=int, default=default.decode_tokens, help="tokens")
+    parser.add_argument("--only", default="", help="cases whose name contains this text")
+    parser.add_argument("--files", type=Path, default=_ROOT / ".cache" / "benchmarks")
+    parser.add_argument(
+        "--reuse-files", action="store_true", help="do not convert again what a run left there"
+    )
+    parser.add_argument("--output", type=Path, default=_ROOT / "benchmarks" / "results")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One module per engine, each with ``measure(path, workload, **options) -> Measurement``."""

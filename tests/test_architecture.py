@@ -1,0 +1,108 @@
+"""The floors of docs/architecture.md: a module imports from its own floor or from lower ones."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "llm_tflite"
+
+FLOORS = {
+    "_version": 0,
+    "errors": 0,
+    "text": 0,
+    "options": 0,
+    "sampling": 0,
+    "files": 0,
+    "progress": 0,
+    "completion": 0,
+    "chunk_plan": 0,
+    "quantization": 1,
+    "hookspecs": 1,
+    "plugins": 1,
+    "manifest": 1,
+    "bundle": 1,
+    "flatbuffer": 2,
+    "tracing": 2,
+    "layouts": 2,
+    "quantizers": 2,
+    "runtime": 2,
+    "tokenizers": 2,
+    "tokenizer_assets": 2,
+    "prompt": 2,
+    "artifact": 3,
+    "check": 3,
+    "converter": 3,
+    "decoding": 3,
+    "generation": 3,
+    "interpreter": 3,
+    "inspection": 3,
+    "cli": 4,
+    "demo": 4,
+    "__main__": 5,
+    "__init__": 5,
+}
+
+# Who may import the heavy packages; everything else must work without them.
+HEAVY = {
+    "tensorflow": {"tracing", "cli", "demo"},
+    "keras": {"tracing", "cli", "demo"},
+    "keras_hub": {"cli", "demo"},
+    "litert_lm_builder": {"bundle"},
+    "ai_edge_litert": {"runtime", "flatbuffer", "bundle"},
+}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    """Absolute dotted names of everything that a module imports, however deep in it."""
+    here = ["llm_tflite", *path.relative_to(PACKAGE).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.update(f"{module}.{alias.name}" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_from_its_own_floor_or_below(path: Path) -> None:
+    room = _room(path)
+    assert room in FLOORS, f"give {room} a floor"
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "llm_tflite" and len(parts) > 1 and parts[1] in FLOORS:
+            assert FLOORS[parts[1]] <= FLOORS[room], f"{room} imports {name} from above"
+        elif parts[0] in HEAVY:
+            assert room in HEAVY[parts[0]], f"{room} imports {name}"
+
+
+def test_importing_the_package_is_light() -> None:
+    code = (
+        "import sys, numpy, time; t = time.perf_counter(); import llm_tflite; "
+        "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'tokenizers'} & set(sys.modules); "
+        "print(time.perf_counter() - t, *heavy)"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(5)
+    ]
+    seconds, *heavy = min(run.stdout.split() for run in runs)
+    assert not heavy
+    assert float(seconds) < 0.05
+
+
+def test_no_file_passes_400_lines() -> None:
+    assert {p.name: n for p in MODULES if (n := len(p.read_text().splitlines())) > 400} == {}

@@ -56,7 +56,7 @@ class Artifact:
             CorruptArtifactError: The file is cut, altered or of another format.
             IncompatibleArtifactError: Another program or a later version wrote it.
         """
-        with open_regular(path) as stream, storage_errors(path), _naming(path):
+        with open_regular(path) as stream, _naming(path):
             contents, size = _read(stream)
         return cls(contents, local_path(path), None, size)
 
@@ -239,7 +239,8 @@ def _read(stream: BinaryIO) -> tuple[Contents, int]:
 def _naming(path: PathLike | None) -> Iterator[None]:
     """Begin the message of an error inside the block with the file that it is about."""
     try:
-        yield
+        with storage_errors(path or "the artifact"):
+            yield
     except (CorruptArtifactError, IncompatibleArtifactError) as e:
         if path is None:
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ def check_core(path: Path, manifest: Manifest, model: Any, *, lossless: bool) ->
 
     Decoding, of given tokens and then of greedy ones, is compared with the model's own full forward
     pass. Each ``prefill_{T}`` is compared with the next smaller one, which reads the same prompt in
-    more pieces.
+    more pieces; each graph with a window with those that have none.
 
     Args:
         path: The converted ``.tflite``.
@@ -47,17 +49,26 @@ def check_core(path: Path, manifest: Manifest, model: Any, *, lossless: bool) ->
     runtime = RuntimeModel(str(path))
     try:
         check_signatures(runtime, manifest)
-        state = DecodingState(runtime, manifest)
-        return {
-            "greedy": _check_decoding(state, manifest, model, lossless=lossless),
-            "prefill": _check_prefill(state, manifest, lossless=lossless),
-        }
+        figures = _check_whole_context(runtime, _without_windows(manifest), model, lossless)
+        if manifest.model.windows:
+            figures["windows"] = _check_windows(runtime, manifest, lossless)
+        return figures
     finally:
         runtime.close()
 
 
+def _check_whole_context(
+    runtime: RuntimeModel, manifest: Manifest, model: Any, lossless: bool
+) -> dict[str, Any]:
+    state = DecodingState(runtime, manifest)
+    return {
+        "greedy": _check_decoding(state, manifest, model, lossless),
+        "prefill": _check_prefill(state, manifest, lossless),
+    }
+
+
 def _check_decoding(
-    state: DecodingState, manifest: Manifest, model: Any, *, lossless: bool
+    state: DecodingState, manifest: Manifest, model: Any, lossless: bool
 ) -> dict[str, Any]:
     room = max(1, manifest.model.context_length - _GREEDY_TOKENS)
     tokens = _sample_tokens(manifest, min(_PROMPT_TOKENS, room))
@@ -71,10 +82,10 @@ def _check_decoding(
             tokens.append(int(found[-1].argmax()))
     ours = np.stack(found)
     theirs = _keras_logits(model, tokens[: state.position])[begin:]
-    return _compare("Keras' forward pass", theirs, ours, lossless=lossless)
+    return _compare("Keras' forward pass", theirs, ours, lossless)
 
 
-def _check_prefill(state: DecodingState, manifest: Manifest, *, lossless: bool) -> dict[str, Any]:
+def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> dict[str, Any]:
     ladder = manifest.model.prefill_lengths
     figures = {}
     for smaller, larger in zip(ladder, ladder[1:], strict=False):
@@ -90,7 +101,33 @@ def _check_prefill(state: DecodingState, manifest: Manifest, *, lossless: bool) 
     return figures
 
 
-def _compare(name: str, expected: Logits, found: Logits, *, lossless: bool) -> dict[str, Any]:
+def _check_windows(runtime: RuntimeModel, manifest: Manifest, lossless: bool) -> dict[str, Any]:
+    """Fill each window to its last slot with the graphs that read it, and with those of no window."""
+    expected = _last_logits(runtime, _without_windows(manifest), manifest.model.windows)
+    found = _last_logits(runtime, manifest, manifest.model.windows)
+    return {
+        f"window_{window}": _compare("decode", expected[window], found[window], lossless)
+        for window in manifest.model.windows
+    }
+
+
+def _last_logits(
+    runtime: RuntimeModel, manifest: Manifest, lengths: Sequence[int]
+) -> dict[int, Logits]:
+    state = DecodingState(runtime, manifest)
+    logits = {}
+    for length in lengths:
+        tokens = _sample_tokens(manifest, length)
+        state.prefill(tokens[:-1])
+        logits[length] = state.decode(tokens[-1])[None]
+    return logits
+
+
+def _without_windows(manifest: Manifest) -> Manifest:
+    return dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, windows=()))
+
+
+def _compare(name: str, expected: Logits, found: Logits, lossless: bool) -> dict[str, Any]:
     difference = float(np.abs(expected - found).max())
     spread = float(np.ptp(expected))
     correlation = _correlation(expected, found)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ._version import __version__
 from .artifact import Artifact, write_artifact
 from .check import check_core
 from .errors import InvalidOptionError, MissingDependencyError
-from .files import PathLike, check_target, require_space, storage_errors
+from .files import PathLike, check_target, require_space, scratch_file
 from .manifest import (
     CacheBuffer,
     Library,
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_CONTEXT = 1024
 _DEFAULT_LADDER = (8, 32, 128, 512)
+# Slots that attention reads in the extra graphs for short texts.
+_WINDOWS = (256, 1024, 4096)
 _SUFFIXES = (".litertlm", ".tflite")
 
 
@@ -79,6 +79,7 @@ class Converter:
             prefill_lengths = [t for t in _DEFAULT_LADDER if t <= context_length]
         self._context_length = _checked_length("context_length", context_length)
         self._prefill_lengths = _checked_ladder(prefill_lengths, self._context_length)
+        self._windows = tuple(w for w in _WINDOWS if w < self._context_length)
         check_context(model, self._context_length)
         self._strategy = load_plugins().quantizer(quantizer)
         self._tokenizer = asset_from_keras(model.preprocessor)
@@ -105,7 +106,7 @@ class Converter:
             DisagreementError: The file would say something else than the model. No file is left.
         """
         target = check_target(path, overwrite=overwrite)
-        if target.suffix not in _SUFFIXES:
+        if target.suffix.lower() not in _SUFFIXES:
             raise InvalidOptionError(
                 f"the path must end in {' or '.join(_SUFFIXES)}, the containers of this layout; got "
                 f"{target.suffix or 'no ending'!r}"
@@ -113,18 +114,11 @@ class Converter:
         parameters = sum(int(variable.value.shape.num_elements()) for variable in self._weights())
         # The model before and after packing; float32 is the most that a strategy can ask for.
         require_space(target.parent, parameters)
-        with (
-            reporting(progress) as report,
-            storage_errors(path),
-            tempfile.TemporaryDirectory(prefix=".llm_tflite-", dir=target.parent) as folder,
-        ):
-            core_path = Path(folder) / "core.tflite"
-            core = self._write_core(core_path, report)
+        with reporting(progress) as report, scratch_file(path) as (core_path, stream):
+            core = self._write_core(stream, report)
             report(Progress("checking", 0, 1))
             manifest = self._manifest(core, parameters, check=None)
-            check = check_core(
-                core_path, manifest, self._model, lossless=self._strategy.lossless
-            )
+            check = check_core(core_path, manifest, self._model, lossless=self._strategy.lossless)
             report(Progress("writing", 0, 1))
             artifact = write_artifact(
                 path,
@@ -139,22 +133,20 @@ class Converter:
     def _weights(self) -> list[Any]:
         return [v for v in self._model.variables if v.dtype == "float32"]
 
-    def _write_core(self, path: Path, report: Report) -> CoreModel:
+    def _write_core(self, stream: BinaryIO, report: Report) -> CoreModel:
         from .layouts.prefill_decode import write_core
 
-        with path.open("w+b") as stream:
-            return write_core(
-                self._model,
-                stream,
-                strategy=self._strategy,
-                context_length=self._context_length,
-                prefill_lengths=self._prefill_lengths,
-                report=report,
-            )
+        return write_core(
+            self._model,
+            stream,
+            strategy=self._strategy,
+            context_length=self._context_length,
+            prefill_lengths=self._prefill_lengths,
+            windows=self._windows,
+            report=report,
+        )
 
-    def _manifest(
-        self, core: CoreModel, parameters: int, check: dict[str, Any] | None
-    ) -> Manifest:
+    def _manifest(self, core: CoreModel, parameters: int, check: dict[str, Any] | None) -> Manifest:
         tokenizer = self._tokenizer
         return Manifest(
             library=Library("llm_tflite", __version__),
@@ -165,6 +157,7 @@ class Converter:
                 vocabulary_size=self._model.backbone.vocabulary_size,
                 context_length=self._context_length,
                 prefill_lengths=self._prefill_lengths,
+                windows=self._windows,
             ),
             cache=tuple(CacheBuffer(t.name, t.shape, "float32") for t in core.cache.tensors),
             tokens=Tokens(

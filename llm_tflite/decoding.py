@@ -14,6 +14,7 @@ from .chunk_plan import plan_chunks
 from .errors import IncompatibleArtifactError
 from .manifest import Manifest
 from .runtime import Buffer, RuntimeModel, TensorSpec
+from .signature_names import signature_name, windowed_lengths
 
 # Idle states kept for the next generation. Each is as large as the cache of the whole context.
 _IDLE_STATES = 2
@@ -46,10 +47,7 @@ class DecodingState:
             cache.name: model.input_buffer("decode", cache.name) for cache in manifest.cache
         }
         self._logits = model.output_buffer("decode", "logits")
-        lengths = manifest.model.prefill_lengths
-        self._signatures = {1: "decode"} | {length: f"prefill_{length}" for length in lengths}
         self._calls: dict[str, _Call] = {}
-        self._decode = self._call("decode", 1)
         self.clear()
 
     @property
@@ -73,10 +71,10 @@ class DecodingState:
             tokens: As many as the context has slots, at most.
             lengths: The prefill lengths to use; by default, whichever are fastest.
         """
-        ladder = self._signatures if lengths is None else (1, *lengths)
-        capacity = self._manifest.model.context_length
-        for step in plan_chunks(len(tokens), lengths=ladder, capacity=capacity):
-            call = self._call(self._signatures[step.length], step.length)
+        facts = self._manifest.model
+        ladder = (1, *(facts.prefill_lengths if lengths is None else lengths))
+        for step in plan_chunks(len(tokens), lengths=ladder, capacity=facts.context_length):
+            call = self._call(step.length, step.start, logits=False)
             call.token_array[: step.count] = tokens[step.start : step.start + step.count]
             call.token_array[step.count :] = 0
             self._run(call, step.start)
@@ -84,7 +82,7 @@ class DecodingState:
 
     def decode(self, token: int) -> npt.NDArray[np.float32]:
         """Read one token and return the scores of every token that could come next."""
-        call = self._decode
+        call = self._call(1, self.position, logits=True)
         call.token_array[0] = token
         self._run(call, self.position)
         self.position += 1
@@ -100,20 +98,34 @@ class DecodingState:
         call.inputs["input_pos"].write(positions)
         self._model.run(call.signature, call.inputs, call.outputs)
 
-    def _call(self, signature: str, length: int) -> _Call:
-        if signature not in self._calls:
-            inputs = {
-                name: self._caches.get(name) or self._model.input_buffer(signature, name)
-                for name in self._model.signatures[signature].inputs
-            }
-            # The same buffer in and out: the cache is updated in place and never copied.
-            outputs = {
-                name: self._caches.get(name, self._logits)
-                for name in self._model.signatures[signature].outputs
-            }
-            tokens, positions = np.zeros(length, np.int32), np.arange(length, dtype=np.int32)
-            self._calls[signature] = _Call(signature, tokens, positions, inputs, outputs)
-        return self._calls[signature]
+    def _call(self, length: int, start: int, *, logits: bool) -> _Call:
+        """The fastest way to read ``length`` tokens from slot ``start``."""
+        facts = self._manifest.model
+        prefill = None if logits or length not in facts.prefill_lengths else length
+        for window in facts.windows:
+            known = prefill is None or prefill in windowed_lengths(facts.prefill_lengths, window)
+            if known and start + length <= window:
+                break
+        else:
+            return self._bound(signature_name(prefill), length)
+        return self._bound(signature_name(prefill, window), length)
+
+    def _bound(self, signature: str, length: int) -> _Call:
+        if signature in self._calls:
+            return self._calls[signature]
+        inputs = {
+            name: self._caches.get(name) or self._model.input_buffer(signature, name)
+            for name in self._model.signatures[signature].inputs
+        }
+        # The same buffer in and out: the cache is updated in place and never copied.
+        outputs = {
+            name: self._caches.get(name, self._logits)
+            for name in self._model.signatures[signature].outputs
+        }
+        tokens, positions = np.zeros(length, np.int32), np.arange(length, dtype=np.int32)
+        call = _Call(signature, tokens, positions, inputs, outputs)
+        self._calls[signature] = call
+        return call
 
 
 class DecodingStates:
@@ -158,16 +170,20 @@ def check_signatures(model: RuntimeModel, manifest: Manifest) -> None:
     """
     facts = manifest.model
     caches = {cache.name: TensorSpec(cache.shape, cache.dtype) for cache in manifest.cache}
-    lengths = {f"prefill_{length}": length for length in facts.prefill_lengths} | {"decode": 1}
-    for name, length in lengths.items():
+    lengths: list[int | None] = [None, *facts.prefill_lengths]
+    expected = {signature_name(length): length for length in lengths}
+    for window in facts.windows:
+        for length in (None, *windowed_lengths(facts.prefill_lengths, window)):
+            expected[signature_name(length, window)] = length
+    for name, length in expected.items():
         if name not in model.signatures:
             raise IncompatibleArtifactError(f"the model lacks the signature {name!r}")
         inputs = caches | {
-            "tokens": TensorSpec((1, length), "int32"),
-            "input_pos": TensorSpec((length,), "int32"),
+            "tokens": TensorSpec((1, length or 1), "int32"),
+            "input_pos": TensorSpec((length or 1,), "int32"),
         }
         outputs = dict(caches)
-        if name == "decode":
+        if length is None:
             outputs["logits"] = TensorSpec((1, 1, facts.vocabulary_size), "float32")
         _check_tensors(f"an input of {name!r}", inputs, model.signatures[name].inputs)
         _check_tensors(f"an output of {name!r}", outputs, model.signatures[name].outputs)

@@ -100,6 +100,24 @@ def atomic_file(path: PathLike, *, overwrite: bool = False) -> Iterator[BinaryIO
         _sync_folder(target.parent)
 
 
+@contextlib.contextmanager
+def scratch_file(path: PathLike) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a hidden file beside ``path`` for intermediate results; it is gone when the block ends.
+
+    What a killed process left behind for the same target is removed by the next call.
+    """
+    target = local_path(path)
+    with storage_errors(path):
+        _remove_stale(target)
+        scratch, stream = _open_temporary(target)
+        try:
+            with stream:
+                yield scratch, stream
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                scratch.unlink()
+
+
 def require_space(folder: PathLike, size_bytes: int) -> None:
     """Refuse to start writing what the disk cannot hold.
 

@@ -42,6 +42,7 @@ class Model:
     vocabulary_size: int
     context_length: int
     prefill_lengths: tuple[int, ...]
+    windows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,12 @@ def _check_facts(manifest: Manifest) -> None:
         raise ValueError(
             f"model.prefill_lengths must rise from 1 to at most the context of "
             f"{model.context_length}; got {list(model.prefill_lengths)}"
+        )
+    windows = [0, *model.windows, model.context_length]
+    if windows != sorted(set(windows)):
+        raise ValueError(
+            f"model.windows must rise and stay below the context of {model.context_length}; got "
+            f"{list(model.windows)}"
         )
     start = () if manifest.tokens.start is None else (manifest.tokens.start,)
     for token in (*start, *manifest.tokens.stop):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .errors import ContextOverflowError, PromptError
 from .manifest import Manifest
 from .tokenizers import Tokenizer
 
-Prompt = str | Sequence[int]
+Ids = Sequence[int] | npt.NDArray[np.integer[Any]]
+Prompt = str | Ids
 
 
 class PromptReader:
@@ -55,7 +58,7 @@ class PromptReader:
             raise PromptError("the prompt is empty; expected at least one token")
         return ids
 
-    def check_ids(self, ids: Sequence[int]) -> list[int]:
+    def check_ids(self, ids: Ids) -> list[int]:
         """Return ``ids`` as a list, if each is a token of the vocabulary."""
         if isinstance(ids, np.ndarray):
             if ids.ndim != 1 or ids.dtype.kind not in "iu":

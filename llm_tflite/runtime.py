@@ -73,7 +73,7 @@ class RuntimeModel:
             self._compiled = create(source, options=Options(cpu_options=cpu))
             # The first access to any buffer starts a second environment, as noisily; better here.
             TensorBuffer.create_from_host_memory(np.zeros(64, np.int8)).read(1, np.int8)
-        self._source = source  # the runtime points into the bytes
+        self._source: str | bytes | None = source  # the runtime points into the bytes
         self._lock = threading.Lock()
         self._process = os.getpid()
         self.signatures = {
@@ -86,25 +86,20 @@ class RuntimeModel:
 
     def input_buffer(self, signature: str, name: str) -> Buffer:
         """Return new memory for an input; what it holds is undefined until written."""
-        self.check_usable()
-        with _runtime_errors("the runtime has no memory for an input"):
-            return self._compiled.create_input_buffer_by_name(signature, name)
+        with self._using("the runtime has no memory for an input") as compiled:
+            return compiled.create_input_buffer_by_name(signature, name)
 
     def output_buffer(self, signature: str, name: str) -> Buffer:
         """Return new memory for an output."""
-        self.check_usable()
-        with _runtime_errors("the runtime has no memory for an output"):
-            return self._compiled.create_output_buffer_by_name(signature, name)
+        with self._using("the runtime has no memory for an output") as compiled:
+            return compiled.create_output_buffer_by_name(signature, name)
 
     def run(
         self, signature: str, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]
     ) -> None:
         """Run once. A buffer given as input and output is updated in place."""
-        # The binding of ai-edge-litert 2.3 happens to hold the GIL during a run; nothing says so.
-        with self._lock:
-            self.check_usable()
-            with _runtime_errors(f"running {signature!r} failed"):
-                self._compiled.run_by_name(signature, inputs, outputs)
+        with self._using(f"running {signature!r} failed") as compiled:
+            compiled.run_by_name(signature, inputs, outputs)
 
     def check_arrays(
         self, signature: str, arrays: Mapping[str, Array], *, optional: Container[str] = ()
@@ -172,6 +167,14 @@ class RuntimeModel:
             raise RuntimeFailureError(
                 "this interpreter was opened before the process forked; open one in the child"
             )
+
+    @contextmanager
+    def _using(self, failure: str) -> Iterator[Any]:
+        # The binding of ai-edge-litert 2.3 holds the GIL during a run, but nothing promises that.
+        with self._lock:
+            self.check_usable()
+            with _runtime_errors(failure):
+                yield self._compiled
 
 
 def thread_count(threads: int | None) -> int:

@@ -124,7 +124,7 @@ def _best(values: Logits, count: int) -> npt.NDArray[np.bool_]:
     if count >= values.size:
         return np.ones(values.size, np.bool_)
     threshold = np.partition(values, -count)[-count]
-    chosen = values > threshold
+    chosen: npt.NDArray[np.bool_] = values > threshold
     equals = np.flatnonzero(values == threshold)
     chosen[equals[: count - np.count_nonzero(chosen)]] = True
     return chosen

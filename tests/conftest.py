@@ -18,6 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 CONTEXT = 64
 PREFILL_LENGTHS = (4, 16)
 
+Variant = Callable[..., Path]
+
 
 def tiny_gpt2(*, seed: int = 0) -> Any:
     """A ``GPT2CausalLM`` whose random weights are large enough for it to have opinions."""
@@ -90,6 +92,3 @@ def variant(gpt2: Any, litertlm_path: Path, tmp_path_factory: pytest.TempPathFac
         return folder / "variant.tflite"
 
     return write
-
-
-Variant = Callable[..., Path]

@@ -21,6 +21,7 @@ FLOORS = {
     "progress": 0,
     "completion": 0,
     "chunk_plan": 0,
+    "signature_names": 0,
     "quantization": 1,
     "hookspecs": 1,
     "plugins": 1,

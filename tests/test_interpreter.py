@@ -14,7 +14,6 @@ import pytest
 
 from llm_tflite import errors, runtime
 from llm_tflite.interpreter import Interpreter
-from llm_tflite.manifest import Tokens
 from llm_tflite.sampling import Sampling
 
 PROMPT = "The quick brown fox"
@@ -242,9 +241,8 @@ def test_signatures_run_one_by_one_say_what_generate_says(interpreter):
     )
     caches |= interpreter.run("decode", **decode_inputs(ids[3], 3), **caches)
     logits = caches.pop("logits")
-    completion = interpreter.generate(PROMPT, max_new_tokens=1)
+    completion = interpreter.generate(ids, max_new_tokens=1)
     assert completion.token_ids == (int(logits.argmax()),)
-    assert logits.flags.owndata or logits.base.flags.owndata
 
 
 @pytest.mark.parametrize(
@@ -275,9 +273,7 @@ def test_run_refuses_what_is_missing_or_unknown_or_out_of_place(interpreter):
     tokens = np.ones((1, 4), np.int32)
     for positions in ([61, 62, 63, 64], [0, 1, 2, 2], [3, 2, 1, 0], [0, 0, 0, 0]):
         with pytest.raises(errors.ContextOverflowError, match="input_pos"):
-            interpreter.run(
-                "prefill_4", tokens=tokens, input_pos=np.array(positions, np.int32)
-            )
+            interpreter.run("prefill_4", tokens=tokens, input_pos=np.array(positions, np.int32))
 
 
 def test_a_token_only_artifact_takes_and_gives_tokens(variant, interpreter):
@@ -296,19 +292,3 @@ def test_a_token_only_artifact_takes_and_gives_tokens(variant, interpreter):
                 call()
         with pytest.raises(errors.InvalidOptionError, match="stop_token_ids"):
             opened.generate([464], stop="x")
-
-
-def test_text_begins_with_the_start_token_and_token_ids_are_left_alone(variant, interpreter):
-    with Interpreter(variant(tokens=Tokens(start=50256, stop=())), context_window=6) as opened:
-        ids = opened.tokenize(PROMPT)
-        assert ids == interpreter.tokenize(PROMPT)
-        begun = opened.generate(PROMPT, max_new_tokens=5)
-        assert begun.prompt_tokens == len(ids) + 1
-        assert begun.token_ids == opened.generate([50256, *ids], max_new_tokens=5).token_ids
-        assert opened.generate(ids, max_new_tokens=5).prompt_tokens == len(ids)
-        assert opened.generate("", max_new_tokens=1).prompt_tokens == 1
-        assert len(opened.score(PROMPT).tokens) == len(ids)
-        trimmed = opened.generate(PROMPT * 3, trim_prompt=True, max_new_tokens=5)
-        last = opened.tokenize(PROMPT * 3)[-5:]
-        assert trimmed.token_ids == opened.generate([50256, *last], max_new_tokens=5).token_ids
-        assert trimmed.trimmed_tokens == 7

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 from hypothesis import given
@@ -10,7 +11,7 @@ from llm_tflite.text import StopStrings, Utf8Assembler
 
 def pieces(data, cuts):
     bounds = [0, *sorted(cuts), len(data)]
-    return [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def assemble(chunks):

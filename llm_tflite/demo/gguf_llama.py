@@ -6,6 +6,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (keys ``llama.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,13 @@ _LAYER = {
 _CONTROL_TOKEN = 3  # llama.cpp's LLAMA_TOKEN_TYPE_CONTROL
 
 
+class _Fields(dict[str, Any]):
+    """The keys of a file and their values; the file is at fault for one that must be there."""
+
+    def __missing__(self, key: str) -> Any:
+        raise CorruptArtifactError(f"expected the key {key} in the GGUF file, found none")
+
+
 def load_gguf_llama(path: str | os.PathLike[str], *, sequence_length: int = 1024) -> Any:
     """Load a Llama-architecture GGUF file as a KerasHub ``Llama3CausalLM`` that takes text.
 
@@ -55,7 +63,7 @@ def load_gguf_llama(path: str | os.PathLike[str], *, sequence_length: int = 1024
 
     Raises:
         ArtifactNotFoundError: There is no such file.
-        CorruptArtifactError: The file is not GGUF.
+        CorruptArtifactError: The file is not GGUF, or lacks something.
         UnsupportedModelError: The file holds another architecture, tokenizer or variant of Llama.
         MissingDependencyError: ``gguf`` or ``keras_hub`` is not installed.
     """
@@ -74,7 +82,7 @@ def load_gguf_llama(path: str | os.PathLike[str], *, sequence_length: int = 1024
     except (ValueError, IndexError) as e:
         raise CorruptArtifactError(f"{os.fspath(path)!r} is not a readable GGUF file: {e}") from e
 
-    fields = {name: field.contents() for name, field in reader.fields.items()}
+    fields = _Fields({name: field.contents() for name, field in reader.fields.items()})
     _refuse_other_models(fields)
     config = _backbone_config(fields)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
@@ -97,7 +105,7 @@ def load_gguf_llama(path: str | os.PathLike[str], *, sequence_length: int = 1024
     return keras_hub.models.Llama3CausalLM(backbone=backbone, preprocessor=preprocessor)
 
 
-def _refuse_other_models(fields: dict[str, Any]) -> None:
+def _refuse_other_models(fields: _Fields) -> None:
     head_dim = None
     if fields.get("general.architecture") == "llama":
         head_dim = fields["llama.embedding_length"] // fields["llama.attention.head_count"]
@@ -118,7 +126,7 @@ def _refuse_other_models(fields: dict[str, Any]) -> None:
             )
 
 
-def _backbone_config(fields: dict[str, Any]) -> dict[str, Any]:
+def _backbone_config(fields: _Fields) -> dict[str, Any]:
     heads = fields["llama.attention.head_count"]
     return {
         "vocabulary_size": len(fields["tokenizer.ggml.tokens"]),
@@ -152,6 +160,10 @@ def _keras_order(
     """The float values of ``tensor`` in the order and shape of its Keras variable."""
     import gguf
 
+    if tensor.n_elements != (size := math.prod(shape)):
+        raise CorruptArtifactError(
+            f"expected the tensor {tensor.name} to hold {size} values, found {tensor.n_elements}"
+        )
     values: npt.NDArray[np.float32] = gguf.dequantize(tensor.data, tensor.tensor_type)
     if values.ndim == 1 or tensor.name == "token_embd.weight":
         return values
@@ -163,7 +175,7 @@ def _keras_order(
     return values.T.reshape(shape)  # GGUF is [out, in], Keras [in, out]
 
 
-def _tokenizer(fields: dict[str, Any]) -> Any:
+def _tokenizer(fields: _Fields) -> Any:
     import keras_hub
 
     tokens: list[str] = fields["tokenizer.ggml.tokens"]
@@ -183,7 +195,7 @@ def _tokenizer(fields: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _control_tokens(fields: dict[str, Any]) -> Iterator[str]:
+def _control_tokens(fields: _Fields) -> Iterator[str]:
     types = fields["tokenizer.ggml.token_type"]
     for token, kind in zip(fields["tokenizer.ggml.tokens"], types, strict=True):
         if kind == _CONTROL_TOKEN:

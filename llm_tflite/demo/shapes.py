@@ -18,8 +18,8 @@ __all__ = ["gpt2_124m", "gpt2_xl", "randomize", "tiny_gpt2", "tiny_llama", "tiny
 _Folder = str | os.PathLike[str]
 # Loud layers and quiet embeddings: the next token then depends on the whole context, where small
 # weights would let the tied embedding repeat the last token for ever.
-_GAIN = 2.0
-_EMBEDDING_SCALE = 0.15
+_LAYER_GAIN = 3.0
+_VECTOR_NOISE = 0.1
 
 
 def gpt2_124m(seed: int = 0, *, vocabulary: _Folder | None = None) -> Any:
@@ -74,12 +74,12 @@ def randomize(model: Any, seed: int) -> Any:
         shape = tuple(variable.shape)
         values = rng.standard_normal(shape, dtype=np.float32)
         if variable.path.endswith("embeddings"):
-            values *= _EMBEDDING_SCALE
+            values /= np.sqrt(model.backbone.hidden_dim)  # logits spread by about 1
         elif variable.path.endswith("kernel"):
             inputs = int(np.prod(shape[:-1])) if "attention_output" in variable.path else shape[0]
-            values *= _GAIN / np.sqrt(inputs)
-        else:  # norms keep their centre (1 for scales, 0 for biases)
-            values = 0.3 * values + np.asarray(variable)
+            values *= _LAYER_GAIN / np.sqrt(inputs)
+        else:  # norms and biases stay near where Keras starts them
+            values = _VECTOR_NOISE * values + np.asarray(variable)
         variable.assign(values)
     return model
 

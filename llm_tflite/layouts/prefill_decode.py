@@ -24,6 +24,7 @@ from ..tracing.probe import CacheStructure, probe_cache
 from ..tracing.signatures import WeightInput, trace_signatures
 from ..tracing.skeleton import convert_skeleton
 
+
 @dataclass(frozen=True)
 class PlacedWeight:
     """What became of one variable.
@@ -63,6 +64,7 @@ def write_core(
     strategy: QuantizationStrategy,
     context_length: int,
     prefill_lengths: Sequence[int],
+    windows: Sequence[int],
     report: Report,
 ) -> CoreModel:
     """Write the ``.tflite`` form of a Keras model to ``stream``.
@@ -73,6 +75,7 @@ def write_core(
         strategy: How each matrix is stored.
         context_length: Cache slots, S.
         prefill_lengths: T of each ``prefill_{T}``.
+        windows: Slots that attention reads in further signatures, each less than S.
         report: Called at every step.
 
     Raises:
@@ -82,7 +85,7 @@ def write_core(
     """
     report(Progress("tracing", 0, 1))
     cache = probe_cache(model, context_length)
-    signatures, weights = trace_signatures(model, cache, prefill_lengths)
+    signatures, weights = trace_signatures(model, cache, prefill_lengths, windows)
     report(Progress("converting the graph", 0, 1))
     flatbuffer = convert_skeleton(signatures)
     share_buffers(flatbuffer)

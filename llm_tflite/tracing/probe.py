@@ -34,6 +34,11 @@ class CacheTensor:
     logical_shape: tuple[int, int, int, int]
 
     @property
+    def slots(self) -> int:
+        """How many tokens it holds, S."""
+        return self.logical_shape[1]
+
+    @property
     def permutation(self) -> tuple[int, int, int, int]:
         """Axes that turn the logical form into the stored one."""
         return (0, 2, 1, 3) if self.kind == "key" else (0, 2, 3, 1)

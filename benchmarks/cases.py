@@ -23,6 +23,10 @@ class Contender:
     path: Path
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def ours(self) -> bool:
+        return self.module == "llm_tflite_interpreter"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -57,9 +61,8 @@ def _contenders(folder: Path, model: str, bits: int) -> list[Contender]:
         ggufs["Q4_1"] = smollm2_gguf()
     contenders = [
         Contender("llm_tflite", "llm_tflite_interpreter", artifact),
-        # With its cache of packed weights, which it fills in the first round, and without.
-        Contender("LiteRT-LM", "litert_lm_engine", artifact, {"cache_dir": str(folder / "cache")}),
-        Contender("LiteRT-LM uncached", "litert_lm_engine", artifact, {"cache_dir": ":nocache"}),
+        Contender("LiteRT-LM", "litert_lm_engine", artifact, {"weight_cache": True}),
+        Contender("LiteRT-LM uncached", "litert_lm_engine", artifact, {"weight_cache": False}),
     ]
     for kind, path in ggufs.items():
         contenders.append(Contender(f"llama.cpp {kind}", "llama_cpp_engine", path))

@@ -33,41 +33,54 @@ def main(arguments: Sequence[str] | None = None) -> None:
         subprocess.run(
             [sys.executable, "-m", "benchmarks.model_files", options.files], check=True, cwd=_ROOT
         )
-    cases = [case for case in all_cases(options.files) if options.only in case.name]
-    results = {case.name: _rounds(case, workload, options.rounds) for case in cases}
-    report = as_json(results, workload)
+    comparison = _Comparison(workload, options.competitors)
+    for case in all_cases(options.files):
+        if options.only in case.name:
+            comparison.measure(case, options.rounds)
+    report = as_json(comparison.results, workload, comparison.versions)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "benchmarks.json").write_text(json.dumps(report, indent=2) + "\n")
     (options.output / "benchmarks.md").write_text(as_markdown(report))
     print(as_markdown(report))
 
 
-def _rounds(case: Case, workload: Workload, rounds: int) -> dict[str, list[Measurement]]:
-    results: dict[str, list[Measurement]] = {contender.name: [] for contender in case.contenders}
-    for index in range(rounds):
-        for contender in case.contenders:
-            print(f"{case.name}, round {index + 1} of {rounds}: {contender.name}", file=sys.stderr)
-            results[contender.name].append(_in_child(contender, workload))
-    return results
+class _Comparison:
+    """Measures cases and keeps what came out."""
 
+    def __init__(self, workload: Workload, competitors: str) -> None:
+        self.results: dict[str, dict[str, list[Measurement]]] = {}
+        self.versions: dict[str, str] = {}
+        self._workload = workload
+        self._competitors = competitors
 
-def _in_child(contender: Contender, workload: Workload) -> Measurement:
-    request = {
-        "module": contender.module,
-        "path": str(contender.path),
-        "workload": asdict(workload),
-        "options": dict(contender.options),
-    }
-    child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.engines", json.dumps(request)],
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        raise SystemExit(f"{contender.name} failed:\n{child.stderr[-4000:]}")
-    return Measurement(**json.loads(child.stdout.splitlines()[-1]))
+    def measure(self, case: Case, rounds: int) -> None:
+        results = {contender.name: list[Measurement]() for contender in case.contenders}
+        for index in range(rounds):
+            for contender in case.contenders:
+                print(f"{case.name}, {index + 1} of {rounds}: {contender.name}", file=sys.stderr)
+                results[contender.name].append(self._in_child(contender))
+        self.results[case.name] = results
+
+    def _in_child(self, contender: Contender) -> Measurement:
+        request = {
+            "module": contender.module,
+            "path": str(contender.path),
+            "workload": asdict(self._workload),
+            "options": dict(contender.options),
+        }
+        python = sys.executable if contender.ours else self._competitors
+        child = subprocess.run(
+            [python, "-m", "benchmarks.engines", json.dumps(request)],
+            cwd=_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if child.returncode:
+            raise SystemExit(f"{contender.name} failed:\n{child.stderr[-4000:]}")
+        result = json.loads(child.stdout.splitlines()[-1])
+        self.versions.update(result["versions"])
+        return Measurement(**result["measurement"])
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -78,6 +91,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=default.threads)
     parser.add_argument("--prompt", type=int, default=default.prompt_tokens, help="tokens")
     parser.add_argument("--decode", type=int, default=default.decode_tokens, help="tokens")
+    parser.add_argument(
+        "--competitors",
+        default=sys.executable,
+        help="the Python that has benchmarks/requirements.txt installed; this one by default",
+    )
     parser.add_argument("--only", default="", help="cases whose name contains this text")
     parser.add_argument("--files", type=Path, default=_ROOT / ".cache" / "benchmarks")
     parser.add_argument(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,21 +11,14 @@ from typing import Any
 
 from .measurement import Measurement, Workload
 
-_DISTRIBUTIONS = (
-    "llm-tflite",
-    "ai-edge-litert",
-    "litert-lm-api",
-    "llama-cpp-python",
-    "openvino-genai",
-)
 Results = Mapping[str, Mapping[str, Sequence[Measurement]]]  # case -> contender -> rounds
 
 
-def as_json(results: Results, workload: Workload) -> dict[str, Any]:
+def as_json(results: Results, workload: Workload, versions: Mapping[str, str]) -> dict[str, Any]:
     """Everything that was measured, with medians over the rounds and ratios ours / theirs."""
     return {
         "machine": _machine(),
-        "versions": {name: _version(name) for name in _DISTRIBUTIONS},
+        "versions": dict(versions),
         "workload": asdict(workload),
         "cases": {case: _case(contenders) for case, contenders in results.items()},
     }
@@ -88,10 +80,3 @@ def _machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from .runtime import RuntimeModel
 
 _PROMPT_TOKENS = 12
 _GREEDY_TOKENS = 8
-# Largest difference of logits, as a share of their range, that arithmetic in another order explains.
+# Largest difference of logits, as a share of their range, that arithmetic in another order
+# explains.
 _FLOAT_TOLERANCE = 1e-3
 # Logits of a different or damaged model correlate with the right ones by about 0; four bits on the
 # smallest random models by 0.8. Anything better is a matter of quality, and stated, not judged.
@@ -88,7 +90,7 @@ def _check_decoding(
 def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> dict[str, Any]:
     ladder = manifest.model.prefill_lengths
     figures = {}
-    for smaller, larger in zip(ladder, ladder[1:], strict=False):
+    for smaller, larger in pairwise(ladder):
         count = min(larger, manifest.model.context_length - 1)
         tokens = _sample_tokens(manifest, count + 1)
         logits = []
@@ -102,7 +104,7 @@ def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> 
 
 
 def _check_windows(runtime: RuntimeModel, manifest: Manifest, lossless: bool) -> dict[str, Any]:
-    """Fill each window to its last slot with the graphs that read it, and with those of no window."""
+    """Fill each window with the graphs that read it alone, and with those that have none."""
     expected = _last_logits(runtime, _without_windows(manifest), manifest.model.windows)
     found = _last_logits(runtime, manifest, manifest.model.windows)
     return {
@@ -139,9 +141,9 @@ def _compare(name: str, expected: Logits, found: Logits, lossless: bool) -> dict
     if not agrees:  # NaN on either side agrees with nothing.
         raise DisagreementError(
             f"the converted model disagrees with {name}: expected greedy tokens "
-            f"{expected.argmax(-1).tolist()}, found {found.argmax(-1).tolist()}; the logits differ by up "
-            f"to {difference:.3g} in a range of {spread:.3g} and correlate by {correlation:.4f}. No file "
-            "was written; convert with quantizer='none' to see whether quantization is the cause"
+            f"{expected.argmax(-1).tolist()}, found {found.argmax(-1).tolist()}; the logits differ by "
+            f"up to {difference:.3g} in a range of {spread:.3g} and correlate by {correlation:.4f}. "
+            "No file was written; convert with quantizer='none' to see whether quantization is the cause"
         )
     return {
         "tokens": len(same),
@@ -172,4 +174,5 @@ def _sample_tokens(manifest: Manifest, count: int) -> list[int]:
 def _keras_logits(model: Any, tokens: list[int]) -> Logits:
     ids = np.array([tokens], np.int32)
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
-    return np.asarray(model(inputs, training=False), np.float32)[0]
+    logits: Logits = np.asarray(model(inputs, training=False), np.float32)[0]
+    return logits

@@ -129,7 +129,7 @@ def _add_convert_arguments(parser: _Parser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--preset", metavar="NAME", help="a KerasHub preset, or a folder with one")
     source.add_argument(
-        "--keras", metavar="FILE", type=_path(".keras"), help="a saved model; it cannot run code"
+        "--keras", metavar="FILE", type=_path(".keras"), help="a model that Keras saved"
     )
     parser.add_argument(
         "-o",

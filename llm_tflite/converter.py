@@ -23,7 +23,7 @@ from .manifest import (
 from .plugins import load_plugins
 from .progress import Progress, Report, reporting
 from .quantization import QuantizationStrategy, describe
-from .tokenizer_assets import TokenizerAsset, asset_from_keras
+from .tokenizer_assets import asset_from_keras
 
 if TYPE_CHECKING:
     from .layouts.prefill_decode import CoreModel
@@ -39,12 +39,13 @@ class Converter:
     """Converts one KerasHub causal language model.
 
     Args:
-        model: A ``CausalLM`` of ``keras_hub`` or ``keras_nlp`` in float32 on the TensorFlow backend, with
-            a preprocessor, or without one for an artifact of tokens in and tokens out.
+        model: A ``CausalLM`` of ``keras_hub`` or ``keras_nlp`` in float32 on the TensorFlow
+            backend, with a preprocessor, or without one for an artifact of tokens in and tokens
+            out.
         layout: ``"prefill_decode"``: signatures with an explicit KV cache, builtin operations only.
         quantizer: The name of a strategy (``llm-tflite plugins`` lists them) or a strategy object.
-        context_length: Tokens of prompt and answer together, the cache's length; by default 1024 or the
-            length of the model's position table, whichever is less.
+        context_length: Tokens of prompt and answer together, the cache's length; by default 1024 or
+            the length of the model's position table, whichever is less.
         prefill_lengths: T of each ``prefill_{T}`` signature. A prompt is cut into these; a small
             one among them lets the last slots of the context be used.
 
@@ -108,8 +109,8 @@ class Converter:
         target = check_target(path, overwrite=overwrite)
         if target.suffix.lower() not in _SUFFIXES:
             raise InvalidOptionError(
-                f"the path must end in {' or '.join(_SUFFIXES)}, the containers of this layout; got "
-                f"{target.suffix or 'no ending'!r}"
+                f"the path must end in {' or '.join(_SUFFIXES)}, the containers of this layout; "
+                f"got {target.suffix or 'no ending'!r}"
             )
         parameters = sum(int(variable.value.shape.num_elements()) for variable in self._weights())
         # The model before and after packing; float32 is the most that a strategy can ask for.

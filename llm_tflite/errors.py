@@ -1,7 +1,8 @@
 """One error tree: every failure that the library can explain is an ``LLMTFLiteError``.
 
 Each message says what was expected, what was found and what to do, in that order. The leaves also
-derive from the built-in error that callers would reach for (``ValueError``, ``FileExistsError``...).
+derive from the built-in error that callers would reach for (``ValueError``,
+``FileExistsError``...).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class PluginConflictError(PluginError):
 
 
 class UnknownPluginNameError(PluginError, LookupError):
-    """No plugin offers the name asked for; the message lists those that exist and those that broke."""
+    """No plugin offers the name; the message lists those that exist and those that broke."""
 
 
 # --- files ------------------------------------------------------------------------------------

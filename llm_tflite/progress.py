@@ -49,7 +49,7 @@ def reporting(progress: bool | Report | None) -> Iterator[Report]:
         yield progress
     else:
         try:
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
         except ImportError as error:
             raise MissingDependencyError(
@@ -57,7 +57,7 @@ def reporting(progress: bool | Report | None) -> Iterator[Report]:
             ) from error
         columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
         with Bar(*columns) as bar:
-            tasks: dict[str, int] = {}
+            tasks: dict[str, TaskID] = {}
 
             def advance(step: Progress) -> None:
                 for stage, task in tasks.items():

@@ -10,8 +10,9 @@ def signature_name(length: int | None, window: int | None = None) -> str:
 
     Args:
         length: Tokens per call of a prefill graph; None for the one that decodes.
-        window: How many slots of the cache its attention reads; None for all of them. LiteRT-LM takes
-            any name that begins with ``prefill`` or ``decode`` for a graph without such a limit.
+        window: How many slots of the cache its attention reads; None for all of them. LiteRT-LM
+            takes any name that begins with ``prefill`` or ``decode`` for a graph without such a
+            limit.
     """
     name = "decode" if length is None else f"prefill_{length}"
     return name if window is None else f"window_{window}_{name}"

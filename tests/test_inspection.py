@@ -21,7 +21,7 @@ from llm_tflite.artifact import Artifact
 from llm_tflite.bundle import tflite_model
 from llm_tflite.converter import Converter
 from llm_tflite.errors import ArtifactError, ArtifactNotFoundError, CorruptArtifactError
-from llm_tflite.inspection import Inspection, inspect
+from llm_tflite.inspection import inspect
 
 LITERTLM, TFLITE = "litertlm_path", "tflite_path"
 Paths = Callable[[str], Path]
@@ -240,16 +240,15 @@ def test_a_bundle_of_another_program_is_described_without_a_manifest(
 # --- hostile files ------------------------------------------------------------------------------
 
 
-def inspect_hostile(path: Path) -> Inspection | None:
+def is_described(path: Path) -> bool:
     """Whatever the file holds, there is an answer that can be printed, or an error of ours."""
     try:
         inspection = inspect(path, verify=True)
-    except ArtifactError as e:
-        assert str(path) in str(e)
-        return None
+    except ArtifactError:
+        return False
     json.dumps(inspection.to_dict())
     str(inspection)
-    return inspection
+    return True
 
 
 @pytest.mark.parametrize("name", [LITERTLM, TFLITE])
@@ -258,7 +257,7 @@ def test_a_file_cut_anywhere_is_refused(artifact: Paths, name: str, tmp_path: Pa
     data = artifact(name).read_bytes()
     for length in [*range(0, 64, 5), *range(64, len(data), len(data) // 80), len(data) - 1]:
         path.write_bytes(data[:length])
-        assert inspect_hostile(path) is None
+        assert not is_described(path)
 
 
 def test_a_foreign_model_cut_anywhere_is_refused_or_described(tmp_path: Path) -> None:
@@ -266,7 +265,7 @@ def test_a_foreign_model_cut_anywhere_is_refused_or_described(tmp_path: Path) ->
     data = path.read_bytes()
     for length in range(len(data)):
         path.write_bytes(data[:length])
-        inspect_hostile(path)
+        is_described(path)
 
 
 def test_altered_bytes_never_give_another_error(
@@ -276,7 +275,7 @@ def test_altered_bytes_never_give_another_error(
     foreign = write_model(tmp_path / "foreign.tflite").read_bytes()
     head = tflite_path.read_bytes()[:100_000]  # the weights are missing, the tables are not
     header = litertlm_path.read_bytes()[:40_000]
-    for base, rounds in ((foreign, 3000), (head, 100), (header, 300)):
+    for base, rounds in ((foreign, 1000), (head, 40), (header, 200)):
         for _ in range(rounds):
             data = bytearray(base)
             for _ in range(rng.choice((1, 4))):
@@ -291,7 +290,7 @@ def test_altered_bytes_never_give_another_error(
                 )
             path = tmp_path / "altered"
             path.write_bytes(data)
-            inspect_hostile(path)
+            is_described(path)
 
 
 @pytest.mark.parametrize("start", [b"", b"\0\0\0\0TFL3", b"LITERTLM\x01", b"PK\x03\x04"])
@@ -299,7 +298,7 @@ def test_random_bytes_are_refused(start: bytes, tmp_path: Path) -> None:
     path = tmp_path / "random"
     for seed in range(50):
         path.write_bytes(start + random.Random(seed).randbytes(5000))
-        assert inspect_hostile(path) is None
+        assert not is_described(path)
 
 
 def _call_itself(model: Any) -> None:
@@ -309,6 +308,15 @@ def _call_itself(model: Any) -> None:
 def test_a_graph_that_calls_itself_is_counted_once(tmp_path: Path) -> None:
     (model,) = inspect(write_model(tmp_path / "loop.tflite", _call_itself)).models
     assert model.signatures[0].operators == {"WHILE": 1}
+
+
+def _no_graph(model: Any) -> None:
+    model.subgraphs = []
+    model.signatureDefs = None
+
+
+def _another_schema(model: Any) -> None:
+    model.version = 99
 
 
 def _missing_graph(model: Any) -> None:
@@ -336,8 +344,9 @@ def _rank_of_1000(model: Any) -> None:
     model.subgraphs[0].tensors[0].shape = np.full(1000, 2**31 - 1, np.int32)
 
 
-def _name_of_a_megabyte(model: Any) -> None:
+def _endless_names(model: Any) -> None:
     model.signatureDefs[0].signatureKey = b"x" * (1 << 20)
+    model.signatureDefs *= 100
 
 
 def _name_that_is_not_text(model: Any) -> None:
@@ -347,13 +356,15 @@ def _name_that_is_not_text(model: Any) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
+        _no_graph,
+        _another_schema,
         _missing_graph,
         _missing_tensor,
         _missing_operation,
         _missing_buffer,
         _buffer_past_the_end,
         _rank_of_1000,
-        _name_of_a_megabyte,
+        _endless_names,
         _name_that_is_not_text,
     ],
 )

@@ -95,14 +95,13 @@ def test_greedy_tokens_and_logits_equal_keras_and_the_official_engine(converted:
     texts = []
     with lt.Interpreter(converted.path, threads=2) as interpreter:
         for prompt, reference in zip(PROMPTS, references, strict=True):
-            completion = interpreter.generate(
-                prompt, max_new_tokens=NEW_TOKENS, stop_token_ids=()
-            )
+            completion = interpreter.generate(prompt, max_new_tokens=NEW_TOKENS, stop_token_ids=())
             assert list(completion.token_ids) == reference[completion.prompt_tokens :]
-            assert len(set(completion.token_ids)) >= 8, "a reference that repeats shows nothing"
             texts.append(completion.text)
         difference = _largest_logit_difference(converted.model, interpreter, references[0])
     assert difference < 1e-3
+    distinct = {token for reference in references for token in reference}
+    assert len(distinct) > 100, "references that repeat themselves show nothing"
     assert _official_texts(converted.path, texts) == [True] * len(PROMPTS)
 
 
@@ -136,9 +135,11 @@ import litert_lm
 litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
 path, prompts, tokens = json.load(sys.stdin)
 texts = []
-with litert_lm.Engine(path, backend=litert_lm.Backend.CPU(thread_count=2), cache_dir=":memory") as engine:
+with litert_lm.Engine(path, backend=litert_lm.Backend.CPU(thread_count=2), cache_dir=":memory") as
+engine:
     for prompt in prompts:
-        with engine.create_session(apply_prompt_template=False, max_output_tokens=tokens) as session:
+        with engine.create_session(apply_prompt_template=False, max_output_tokens=tokens) as
+        session:
             session.run_prefill([prompt])
             texts.append(session.run_decode().texts[0])
 print(json.dumps(texts))

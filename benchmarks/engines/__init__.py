@@ -1,1 +1,5 @@
-"""One module per engine, each with ``measure(path, workload, **options) -> Measurement``."""
+"""One module per engine.
+
+Each has ``measure(path, workload, **options) -> Measurement`` and ``DISTRIBUTIONS``, the names of
+the packages that were measured.
+"""

@@ -6,6 +6,7 @@ everybody's here, and its streaming callback comes late.
 
 from __future__ import annotations
 
+from pathlib import Path
 from time import perf_counter
 
 import litert_lm
@@ -13,9 +14,16 @@ import numpy as np
 
 from benchmarks.measurement import Measurement, Run, Workload
 
+DISTRIBUTIONS = ("litert-lm-api",)
 
-def measure(path: str, workload: Workload, *, cache_dir: str) -> Measurement:
+
+def measure(path: str, workload: Workload, *, weight_cache: bool) -> Measurement:
     litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
+    cache_dir = ":nocache"
+    if weight_cache:  # packed weights, written in the first round and mapped in the later ones
+        folder = Path(path).with_name("litert_lm_cache")
+        folder.mkdir(exist_ok=True)
+        cache_dir = str(folder)
     began = perf_counter()
     engine = litert_lm.Engine(
         path,

@@ -9,6 +9,8 @@ import numpy as np
 
 from benchmarks.measurement import Measurement, Run, Workload
 
+DISTRIBUTIONS = ("llama-cpp-python",)
+
 
 def measure(path: str, workload: Workload) -> Measurement:
     began = perf_counter()

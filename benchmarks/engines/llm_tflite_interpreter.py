@@ -9,6 +9,8 @@ import numpy as np
 from benchmarks.measurement import Measurement, Run, Workload
 from llm_tflite.interpreter import Interpreter
 
+DISTRIBUTIONS = ("llm-tflite", "ai-edge-litert")
+
 
 def measure(path: str, workload: Workload) -> Measurement:
     began = perf_counter()

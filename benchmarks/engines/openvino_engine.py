@@ -10,6 +10,8 @@ import openvino_genai
 
 from benchmarks.measurement import Measurement, Run, Workload
 
+DISTRIBUTIONS = ("openvino-genai",)
+
 
 def measure(path: str, workload: Workload) -> Measurement:
     began = perf_counter()

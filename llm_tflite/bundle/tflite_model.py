@@ -22,14 +22,15 @@ from .flat_tables import FlatBuffer, FlatTable
 from .tflite_metadata import FILE_IDENTIFIER
 
 # Tables may refer to one another in loops and bushes, so a small file can claim to be very large.
-# GPT-2 XL with five signatures has about 30,000 tables.
+# GPT-2 XL with five signatures has about 30,000 tables. Text counts too, 64 bytes as one table.
 _MAX_TABLES = 500_000
+_TEXT_BYTES_PER_TABLE = 64
 _MAX_SIGNATURES = _MAX_OPERATOR_CODES = 4096
-_MAX_GRAPHS = 4096
-_MAX_NAME_BYTES = 4096
+_MAX_GRAPHS = _MAX_ENDS = 4096
 _MAX_RANK = 32
 
-_MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS, _MODEL_SIGNATURES = 1, 2, 4, 7
+_SCHEMA_VERSION = 3
+_MODEL_VERSION, _MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS, _MODEL_SIGNATURES = 0, 1, 2, 4, 7
 _CODE_OLD_BUILTIN, _CODE_CUSTOM, _CODE_BUILTIN = 0, 1, 3
 _GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_OPERATORS = 0, 1, 2, 3
 _OPERATOR_CODE, _OPERATOR_OPTIONS = 0, 4
@@ -123,8 +124,6 @@ def read_model(stream: BinaryIO, begin: int, end: int) -> ModelInfo:
 @dataclass(frozen=True)
 class _Graph:
     tensors: list[FlatTable]
-    inputs: list[int]
-    outputs: list[int]
     builtin: Counter[str] = field(default_factory=Counter)
     custom: Counter[str] = field(default_factory=Counter)
     calls: set[int] = field(default_factory=set)
@@ -140,12 +139,16 @@ class _ModelReader:
         if self._flat.read(4, 4) != FILE_IDENTIFIER:
             raise CorruptArtifactError("expected a TFLite model; it does not begin like one")
         self._model = self._flat.root()
+        if (version := self._model.number(_MODEL_VERSION, 4)) != _SCHEMA_VERSION:
+            raise CorruptArtifactError(f"expected version {_SCHEMA_VERSION}; it has {version}")
         codes = self._tables(self._model, _MODEL_CODES, _MAX_OPERATOR_CODES)
         self._codes = [self._code(table) for table in codes]
         buffers = self._tables(self._model, _MODEL_BUFFERS)
         self._buffer_bytes = [self._stored_bytes(table) for table in buffers]
-        graphs = self._tables(self._model, _MODEL_GRAPHS, _MAX_GRAPHS)
-        self._graphs = [self._graph(table) for table in graphs]
+        self._graph_tables = self._tables(self._model, _MODEL_GRAPHS, _MAX_GRAPHS)
+        self._graphs = [self._graph(table) for table in self._graph_tables]
+        if not self._graphs:
+            raise CorruptArtifactError("the model has no graph")
 
     def signatures(self) -> Iterator[SignatureInfo]:
         tables = self._tables(self._model, _MODEL_SIGNATURES, _MAX_SIGNATURES)
@@ -158,16 +161,17 @@ class _ModelReader:
                 self._entries(table, _SIGNATURE_INPUTS, graph),
                 self._entries(table, _SIGNATURE_OUTPUTS, graph),
             )
-        if not tables and self._graphs:
-            graph = self._graphs[0]
-            ends = (
-                tuple(self._tensor(graph, index, None) for index in indices)
-                for indices in (graph.inputs, graph.outputs)
+        if not tables:
+            inputs, outputs = (
+                tuple(
+                    self._tensor(self._graphs[0], index, None)
+                    for index in self._integers(self._graph_tables[0], number, _MAX_ENDS)
+                )
+                for number in (_GRAPH_INPUTS, _GRAPH_OUTPUTS)
             )
-            yield self._signature(None, 0, *ends)
+            yield self._signature(None, 0, inputs, outputs)
 
     def storage(self) -> tuple[tuple[StorageInfo, ...], int]:
-        """Constants by type, and the bytes of their scales."""
         dtypes: dict[int, str] = {}
         scale_buffers: set[int] = set()
         scale_vectors: dict[int, int] = {}
@@ -177,19 +181,9 @@ class _ModelReader:
                 if not _pick(self._buffer_bytes, buffer, "buffer"):
                     continue  # a tensor that is computed
                 dtypes.setdefault(buffer, _dtype(tensor))
-                quantization = tensor.table(_TENSOR_QUANTIZATION)
-                if quantization is None:
-                    continue
-                for number, width in ((_QUANTIZATION_SCALE, 4), (_QUANTIZATION_ZERO_POINT, 8)):
-                    start, count = self._vector(quantization, number, width)
-                    scale_vectors[start] = count * width
-                details_type = quantization.number(_QUANTIZATION_DETAILS_TYPE, 1)
-                details = quantization.table(_QUANTIZATION_DETAILS)
-                if details and details_type == schema.QuantizationDetails.BlockwiseQuantization:
-                    scales = details.number(_BLOCKWISE_SCALES, 4)
-                    holder = _pick(graph.tensors, scales, "tensor").number(_TENSOR_BUFFER, 4)
-                    _pick(self._buffer_bytes, holder, "buffer")
-                    scale_buffers.add(holder)
+                if quantization := tensor.table(_TENSOR_QUANTIZATION):
+                    scale_vectors.update(self._scale_vectors(quantization))
+                    scale_buffers.update(self._scale_buffers(quantization, graph))
         scale_bytes = sum(scale_vectors.values())
         scale_bytes += sum(self._buffer_bytes[buffer] for buffer in scale_buffers)
         arrays: dict[str, list[int]] = {}
@@ -201,6 +195,22 @@ class _ModelReader:
             for dtype, sizes in arrays.items()
         ]
         return tuple(sorted(storage, key=lambda s: (-s.bytes, s.dtype))), scale_bytes
+
+    def _scale_vectors(self, quantization: FlatTable) -> Iterator[tuple[int, int]]:
+        """Where scales stand in the flatbuffer, one or one per row, and their size."""
+        for number, width in ((_QUANTIZATION_SCALE, 4), (_QUANTIZATION_ZERO_POINT, 8)):
+            start, count = self._vector(quantization, number, width)
+            yield start, count * width
+
+    def _scale_buffers(self, quantization: FlatTable, graph: _Graph) -> Iterator[int]:
+        """The buffer of the tensor that holds one scale for each block."""
+        kind = quantization.number(_QUANTIZATION_DETAILS_TYPE, 1)
+        details = quantization.table(_QUANTIZATION_DETAILS)
+        if details and kind == schema.QuantizationDetails.BlockwiseQuantization:
+            scales = _pick(graph.tensors, details.number(_BLOCKWISE_SCALES, 4), "tensor")
+            buffer = scales.number(_TENSOR_BUFFER, 4)
+            _pick(self._buffer_bytes, buffer, "buffer")
+            yield buffer
 
     def _signature(
         self,
@@ -229,11 +239,7 @@ class _ModelReader:
         return _OPERATORS.get(code, f"BUILTIN_{code}"), False
 
     def _graph(self, table: FlatTable) -> _Graph:
-        graph = _Graph(
-            self._tables(table, _GRAPH_TENSORS),
-            self._integers(table, _GRAPH_INPUTS, _MAX_TABLES),
-            self._integers(table, _GRAPH_OUTPUTS, _MAX_TABLES),
-        )
+        graph = _Graph(self._tables(table, _GRAPH_TENSORS))
         for operator in self._tables(table, _GRAPH_OPERATORS):
             name, custom = _pick(self._codes, operator.number(_OPERATOR_CODE, 4), "operation")
             (graph.custom if custom else graph.builtin)[name] += 1
@@ -265,10 +271,17 @@ class _ModelReader:
         return size
 
     def _tables(self, table: FlatTable, number: int, limit: int = _MAX_TABLES) -> list[FlatTable]:
-        self._tables_left -= table.count(number)
+        self._spend(table.count(number))
+        return table.items(number, limit)
+
+    def _text(self, table: FlatTable, number: int) -> str:
+        self._spend(table.count(number) // _TEXT_BYTES_PER_TABLE)
+        return table.text(number)
+
+    def _spend(self, tables: int) -> None:
+        self._tables_left -= tables
         if self._tables_left < 0:
             raise CorruptArtifactError(f"expected at most {_MAX_TABLES:,} tables; there are more")
-        return table.items(number, limit)
 
     def _integers(self, table: FlatTable, number: int, limit: int) -> list[int]:
         start, count = self._vector(table, number, 4)
@@ -276,11 +289,6 @@ class _ModelReader:
             raise CorruptArtifactError(f"expected a list of at most {limit}; it has {count:,}")
         integers: list[int] = np.frombuffer(self._flat.read(start, 4 * count), "<i4").tolist()
         return integers
-
-    def _text(self, table: FlatTable, number: int) -> str:
-        if (size := table.count(number)) > _MAX_NAME_BYTES:
-            raise CorruptArtifactError(f"a name has {size:,} bytes")
-        return table.text(number)
 
     def _vector(self, table: FlatTable, number: int, width: int) -> tuple[int, int]:
         """Where a vector begins and how long it is, without reading it."""

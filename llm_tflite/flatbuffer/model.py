@@ -40,7 +40,7 @@ def operator_name(model: Any, operator: Any) -> str:
     code = operator_code(model, operator)
     if code == schema.BuiltinOperator.CUSTOM:
         return str(model.operatorCodes[operator.opcodeIndex].customCode.decode())
-    return _OPERATOR_NAMES.get(code, f"BUILTIN_{code}")
+    return str(_OPERATOR_NAMES.get(code, f"BUILTIN_{code}"))
 
 
 def operator_index(model: Any, builtin: int, version: int) -> int:
@@ -60,8 +60,8 @@ def operator_index(model: Any, builtin: int, version: int) -> int:
 class SharedQuantization(schema.QuantizationParametersT):  # type: ignore[misc]
     """Quantization parameters that several tensors refer to and the file holds once.
 
-    A flatbuffer may point to one table from many places; the generated code would repeat the scales of
-    a matrix for every signature that reads it.
+    A flatbuffer may point to one table from many places; the generated code would repeat the scales
+    of a matrix for every signature that reads it.
     """
 
     def __init__(self) -> None:

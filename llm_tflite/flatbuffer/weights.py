@@ -16,8 +16,9 @@ _Op = schema.BuiltinOperator
 _Type = schema.TensorType
 _TYPES = {32: _Type.FLOAT32, 16: _Type.FLOAT16, 8: _Type.INT8, 4: _Type.INT4}
 
-# First versions of the operations that read what is stored here (tflite/tools/versioning/op_version.cc),
-# so that an older runtime refuses the file instead of misreading it.
+# First versions of the operations that read what is stored here
+# (tflite/tools/versioning/op_version.cc), so that an older runtime refuses the file instead of
+# misreading it.
 _FULLY_CONNECTED_VERSION = {8: 12, 4: 12}
 _EMBEDDING_LOOKUP_VERSION = {32: 1, 8: 3, 4: 4}
 
@@ -74,7 +75,7 @@ class WeightInjector:
         return len(self._model.buffers) - 1
 
     def _blockwise(self, subgraph: Any, name: bytes, scales: int, weight: QuantizedTensor) -> Any:
-        """Blockwise scales are a float16 tensor of the same subgraph, ``[out, in / block_size]``."""
+        """Blockwise scales are a float16 tensor of the same subgraph, ``[out, in / block]``."""
         tensor = schema.TensorT()
         tensor.name = name + b"_scales"
         tensor.type = _Type.FLOAT16
@@ -105,7 +106,7 @@ class WeightInjector:
             elif code != _Op.FULLY_CONNECTED:
                 raise ConversionError(
                     f"{subgraph.tensors[at].name.decode()} is read by an operation that takes "
-                    f"float32 only; expected the quantizer to leave it at 32 bits, found {weight.bits}"
+                    f"float32 only; expected the quantizer to leave it at 32 bits, not {weight.bits}"
                 )
             elif weight.activations == "dynamic":
                 version = _FULLY_CONNECTED_VERSION[weight.bits]

@@ -19,8 +19,9 @@ _SLACK = 4096
 class ModelWriter:
     """Writes a model as ``[flatbuffer, padded to head_capacity][weights]``.
 
-    The weights stand outside the flatbuffer (``Buffer.offset`` and ``Buffer.size``, the schema's form for
-    models over 2 GiB), so only one of them is in memory at a time, whatever the model's size.
+    The weights stand outside the flatbuffer (``Buffer.offset`` and ``Buffer.size``, the schema's
+    form for models over 2 GiB), so only one of them is in memory at a time, whatever the model's
+    size.
 
     Args:
         stream: A seekable binary file, empty.

@@ -1,1 +1,1 @@
-"""How a model is laid out in a file: today ``prefill_decode``, signatures with an explicit KV cache."""
+"""How a model is laid out in a file; ``prefill_decode`` has an explicit KV cache."""

@@ -1,8 +1,8 @@
 """The ``prefill_decode`` layout: graph first, weights later.
 
-The model is traced and converted with its large weights as inputs, which takes seconds for any size. Then
-one matrix at a time is fetched from Keras, brought into the kernels' form, quantized and streamed to
-disk. Beyond the loaded model, memory holds one matrix and its quantized form.
+The model is traced and converted with its large weights as inputs, which takes seconds for any
+size. Then one matrix at a time is fetched from Keras, brought into the kernels' form, quantized and
+streamed to disk. Beyond the loaded model, memory holds one matrix and its quantized form.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Cache views: Keras code sees ``[1, S, H, D]`` while keys and values stay head-major.
 
-Keys are stored ``[1, Hkv, S, D]`` and values ``[1, Hkv, D, S]``, the layout that needs no transposed
-copy in either product of attention (``docs/architecture.md``). What is not recognised here reads
-the logical tensor, a plain transposition: slower, and as right.
+Keys are stored ``[1, Hkv, S, D]`` and values ``[1, Hkv, D, S]``, the layout that needs no
+transposed copy in either product of attention (``docs/architecture.md``). What is not recognised
+here reads the logical tensor, a plain transposition: slower, and as right.
 """
 
 from __future__ import annotations
@@ -83,10 +83,13 @@ class CacheViews:
 
     def repeat(self, original: Op, x: Any, repeats: Any, axis: int | None = None) -> Any:
         """Only remember that heads are shared; the product reads each of them once."""
-        result = original(x, repeats, axis=axis)
         view = self._find(x)
-        if view is not None and axis in (2, -2) and view.repeats == 1:
-            self._views[result.name] = replace(view, repeats=int(repeats))
+        if view is None or axis not in (2, -2) or view.repeats != 1:
+            return original(x, repeats, axis=axis)
+        # Two operations where the original takes twenty, and a graph has many layers.
+        heads = [i // int(repeats) for i in range(x.shape[2] * int(repeats))]
+        result = tf.gather(x, heads, axis=2)
+        self._views[result.name] = replace(view, repeats=int(repeats))
         return result
 
     def einsum(self, original: Op, subscripts: str, *operands: Any, **kwargs: Any) -> Any:
@@ -135,7 +138,7 @@ def _product(
 
     Query heads that share a key-value head become rows of one product: ``[b, Hkv, G * T, ...]``.
     """
-    batch, sequence, head, size = cache_labels
+    batch, sequence, head, size = list(cache_labels)
     scores = size in other_labels and size not in result and sequence in result
     combine = sequence in other_labels and sequence not in result and size in result
     kept = batch in other_labels and head in other_labels and batch in result and head in result

@@ -103,18 +103,18 @@ def _picked(node: Any, pack: Any, nodes: dict[str, Any]) -> int | None:
 def _concatenate_stacks(graph: Any) -> None:
     """``Reshape(Pack(a, b, axis=-2))`` to the merged shape becomes ``ConcatV2(a, b, axis=-1)``.
 
-    KerasHub's rotary embedding avoids ``concatenate`` for JAX's sake. XNNPACK takes concatenations and no
-    packs, and a graph that leaves the delegate twice per layer loses more than the operation costs.
+    KerasHub's rotary embedding avoids ``concatenate`` for JAX's sake. XNNPACK takes concatenations
+    and no packs, and a graph that leaves the delegate twice per layer loses more than the operation
+    costs.
     """
     nodes = {node.name: node for node in graph.node}
     for node in list(graph.node):
         pack = nodes.get(node.input[0].split(":")[0]) if node.op == "Reshape" else None
         if pack is None or pack.op != "Pack":
             continue
-        shapes = [_static_shape(name) for name in (pack, node)]
-        if None in shapes:
+        packed, merged = _static_shape(pack), _static_shape(node)
+        if packed is None or merged is None:
             continue
-        packed, merged = shapes
         axis = pack.attr["axis"].i % len(packed)
         if axis + 1 >= len(packed):
             continue

@@ -1,8 +1,8 @@
 """Mask view: attention is masked once, by adding, instead of twice by selecting.
 
 Keras' ``Softmax`` selects before and after the exponential, on a tensor of scores each time. The
-model's own boolean mask, sliding windows included, becomes one additive tensor per step (the converter
-merges the equal ones of all layers). Rows that are masked throughout stay finite.
+model's own boolean mask, sliding windows included, becomes one additive tensor per step (the
+converter merges the equal ones of all layers). Rows that are masked throughout stay finite.
 """
 
 from __future__ import annotations

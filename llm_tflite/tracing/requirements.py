@@ -1,4 +1,4 @@
-"""What a model must be for tracing to begin; each refusal says what was expected, found and to do."""
+"""What a model must be for tracing to begin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from ..errors import InvalidOptionError, UnsupportedModelError
-
 
 # Weights, and the counters and seeds that dropout and friends keep beside them.
 _EXPECTED_TYPES = {"float32", "int32", "int64", "uint32", "bool"}
@@ -22,8 +21,8 @@ def check_model(model: Any) -> None:
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise UnsupportedModelError(
-            f"conversion traces TensorFlow functions; expected the Keras backend 'tensorflow', found "
-            f"{backend!r}: set KERAS_BACKEND=tensorflow before importing keras and load the model again"
+            "conversion traces TensorFlow functions; expected the Keras backend 'tensorflow', found "
+            f"{backend!r}: set KERAS_BACKEND=tensorflow before importing keras, then load the model"
         )
     missing = [
         name
@@ -32,8 +31,8 @@ def check_model(model: Any) -> None:
     ]
     if missing:
         raise UnsupportedModelError(
-            f"expected a KerasHub CausalLM, which decodes with a cache; {type(model).__name__} has no "
-            f"{missing[0]!r}"
+            "expected a KerasHub CausalLM, which decodes with a cache; "
+            f"{type(model).__name__} has no {missing[0]!r}"
         )
     others = {v.dtype for v in model.variables} - _EXPECTED_TYPES
     if others or model.compute_dtype != "float32":
@@ -45,8 +44,8 @@ def check_model(model: Any) -> None:
     adapted = [layer.path for layer in _layers(model) if getattr(layer, "lora_enabled", False)]
     if adapted:
         raise UnsupportedModelError(
-            f"expected merged weights; {len(adapted)} layers ({adapted[0]}, ...) have LoRA enabled: save "
-            "the weights and load them into a model without LoRA, which merges them"
+            f"expected merged weights; {len(adapted)} layers ({adapted[0]}, ...) have LoRA enabled: "
+            "save the weights and load them into a model without LoRA, which merges them"
         )
 
 

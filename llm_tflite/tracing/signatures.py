@@ -1,9 +1,9 @@
 """Record the signatures ``prefill_{T}`` and ``decode`` of a model, with weights as inputs.
 
 Names and shapes are those that LiteRT-LM's executor reads (``runtime/executor`` of
-github.com/google-ai-edge/LiteRT-LM): ``tokens`` int32 ``[1, T]``, ``input_pos`` int32 ``[T]``, caches under
-the same name in and out, ``logits`` float32 ``[1, 1, V]`` from ``decode`` alone. The mask is computed in
-the graph, from ``input_pos[0]``, by the model's own code.
+github.com/google-ai-edge/LiteRT-LM): ``tokens`` int32 ``[1, T]``, ``input_pos`` int32 ``[T]``,
+caches under the same name in and out, ``logits`` float32 ``[1, 1, V]`` from ``decode`` alone. The
+mask is computed in the graph, from ``input_pos[0]``, by the model's own code.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ def trace_signatures(
 ) -> tuple[list[Signature], list[WeightInput]]:
     """Trace ``decode`` and one ``prefill_{T}`` for each length; also return the weights they take.
 
-    For each window, ``decode`` and the longest prefill that fits are traced once more, with attention
-    over the window's slots alone: attention costs what the slots cost that it reads, whether they
-    are used or not (GPT-2 124M with 1024 slots: 33 ms per token, with a window of 256: 17 ms).
+    For each window, ``decode`` and the longest prefill that fits are traced once more, with
+    attention over the window's slots alone: attention costs what the slots cost that it reads,
+    whether they are used or not (GPT-2 124M with 1024 slots: 33 ms per token, with a window of 256:
+    17 ms).
 
     Raises:
         UnsupportedModelError: The model reads a weight in different forms in different signatures.
@@ -120,25 +121,14 @@ def _variants(
 def _trace(
     model: Any, cache: CacheStructure, name: str, length: int | None, window: int | None
 ) -> tuple[Signature, list[WeightInput]]:
-    recorded, views = _record(
-        model,
-        cache,
-        length or 1,
-        window or cache.tensors[0].slots,
-        with_logits=length is None,
+    inputs, outputs, views = _record(
+        model, cache, length or 1, window or cache.tensors[0].slots, with_logits=length is None
     )
-    outputs = dict(zip(sorted(recorded.structured_outputs), recorded.graph.outputs, strict=True))
     graph = fold(
-        recorded.graph.as_graph_def(add_shapes=True), [tensor.name for tensor in outputs.values()]
+        outputs[cache.tensors[0].name].graph.as_graph_def(add_shapes=True),
+        [tensor.name for tensor in outputs.values()],
     )
-    _freeze_captures(recorded, model, graph)
     nodes = {node.name: node for node in graph.node}
-
-    inputs = {
-        tensor.op.name: tensor
-        for tensor in recorded.graph.inputs
-        if tensor.op.name in ("tokens", "input_pos") or tensor.op.name.startswith("kv_cache_")
-    }
     weights = []
     for view in views:
         for placeholder in (view.matrix, view.logical):
@@ -155,25 +145,21 @@ def _trace(
 
 def _record(
     model: Any, cache: CacheStructure, length: int, window: int, *, with_logits: bool
-) -> tuple[Any, list[WeightView]]:
-    """Run the model's code on symbolic tensors; returns the function and its weights' views."""
-    specs = {
-        "tokens": tf.TensorSpec([1, length], tf.int32, name="tokens"),
-        "input_pos": tf.TensorSpec([length], tf.int32, name="input_pos"),
-    }
-    for tensor in cache.tensors:
-        specs[tensor.name] = tf.TensorSpec(tensor.shape, cache.dtype, name=tensor.name)
-    views: list[WeightView] = []
-
-    @tf.function(autograph=False)
-    def recorded(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], list[WeightView]]:
+    """Run the model's code on symbolic tensors; returns inputs, outputs and the weights' views."""
+    # No variable is read here, each has a placeholder: a plain graph will do, and a function of
+    # TensorFlow's would take half as long again.
+    with tf.Graph().as_default():
+        inputs = {
+            "tokens": _input("tokens", (1, length), tf.int32),
+            "input_pos": _input("input_pos", (length,), tf.int32),
+        }
+        for tensor in cache.tensors:
+            inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
         caches = CacheViews(window)
         weights = WeightViews(
-            (f"weight_{i}", variable)
-            for i, variable in enumerate(model.variables)
-            if len(variable.shape) >= 2
+            (f"weight_{i}", variable) for i, variable in enumerate(model.variables)
         )
-        views[:] = weights.views
         with intercept(caches, weights), additive_masks(), weights.scope():
             logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
             logits, _, updated = model.call_with_cache(
@@ -183,29 +169,15 @@ def _record(
             outputs = {t.name: caches.stored(unpacked[t.name], t) for t in cache.tensors}
         if with_logits:
             outputs["logits"] = tf.cast(logits, tf.float32)
-        return outputs
-
-    return recorded.get_concrete_function(**specs), views
+    return inputs, outputs, weights.views
 
 
-def _freeze_captures(recorded: Any, model: Any, graph: Any) -> None:
-    """Replace reads of the variables that have no view (vectors and scalars) by their values."""
-    values = {id(v.value.handle): v.value for v in model.variables}
-    captured = {
-        inner.op.name: values[id(outer)]
-        for outer, inner in recorded.graph.captures
-        if id(outer) in values
-    }
-    for node in graph.node:
-        if node.op == "ReadVariableOp" and node.input[0] in captured:
-            make_constant(node, np.asarray(captured[node.input[0]]))
-    kept = [node for node in graph.node if node.name not in captured]
-    del graph.node[:]
-    graph.node.extend(kept)
+def _input(name: str, shape: tuple[int, ...], dtype: tf.DType) -> tf.Tensor:
+    return tf.compat.v1.placeholder(dtype, shape, name=name)
 
 
 def _weight_input(view: WeightView, placeholder: tf.Tensor) -> WeightInput:
-    if placeholder is view.matrix:
+    if view.matrix is not None and placeholder is view.matrix:
         shape = tuple(int(dim) for dim in placeholder.shape)
         return WeightInput(view.name, view.variable, view.permutation, shape, frozenset(view.uses))
     axes = tuple(range(len(view.variable.shape)))

@@ -21,7 +21,8 @@ def convert_skeleton(signatures: list[Signature]) -> Any:
     """Return the ``ModelT`` whose large weights are inputs of its signatures.
 
     Each signature is converted as a graph of its own and becomes a subgraph of the result. That
-    takes a third of the time that a SavedModel of all of them takes, which TensorFlow writes once and reads twice.
+    takes a third of the time that a SavedModel of all of them takes, which TensorFlow writes once
+    and reads twice.
 
     Raises:
         ConversionError: An operation has no builtin TFLite form; the converter's words are in it.

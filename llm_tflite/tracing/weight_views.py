@@ -1,8 +1,8 @@
 """Weight views: a large variable enters the graph as an input, in the form that the kernels want.
 
-``keras.StatelessScope`` gives model code a placeholder of the variable's own shape. Products with it
-are lowered to FULLY_CONNECTED on a second placeholder ``[out, in]``; the permutation from the one to
-the other is remembered, and applied when the weights are injected.
+``keras.StatelessScope`` gives model code a placeholder of the variable's own shape. Products with
+it are lowered to FULLY_CONNECTED on a second placeholder ``[out, in]``; the permutation from the
+one to the other is remembered, and applied when the weights are injected.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class WeightViews:
             WeightView(
                 variable,
                 name,
-                tf.compat.v1.placeholder(tf.float32, variable.shape, name=f"{name}_logical"),
+                tf.compat.v1.placeholder(variable.dtype, variable.shape, name=f"{name}_logical"),
             )
             for name, variable in variables
         ]

@@ -23,6 +23,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
+    options.files = options.files.resolve()  # children run in the root of the source tree
     workload = Workload(
         prompt_tokens=options.prompt,
         decode_tokens=options.decode,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gguf
 import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
-Types = gguf.GGMLQuantizationType
+Types: TypeAlias = gguf.GGMLQuantizationType
 _FILE_TYPES = {
     Types.F32: gguf.LlamaFileType.ALL_F32,
     Types.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0,

@@ -121,3 +121,6 @@ def peak_memory_bytes() -> int:
 
 if __name__ == "__main__":
     main()
+    # What follows is only the runtime's own report of what it frees as the process ends.
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)

@@ -24,12 +24,15 @@ from .plugins import load_plugins
 from .progress import Progress, Report, reporting
 from .quantization import QuantizationStrategy, describe
 from .tokenizer_assets import asset_from_keras
+from .tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     from .layouts.prefill_decode import CoreModel
 
 _DEFAULT_CONTEXT = 1024
-_DEFAULT_LADDER = (8, 32, 128, 512)
+# A longer one gains nothing on a CPU: 700 tokens/s with 512, 732 with 128 (GPT-2 124M, int8).
+_DEFAULT_LADDER = (8, 32, 128)
+_SAMPLE_TEXT = "The river runs past the old mill, and in the evening the people of the town"
 # Slots that attention reads in the extra graphs for short texts.
 _WINDOWS = (256, 1024, 4096)
 _SUFFIXES = (".litertlm", ".tflite")
@@ -119,7 +122,13 @@ class Converter:
             core = self._write_core(stream, report)
             report(Progress("checking", 0, 1))
             manifest = self._manifest(core, parameters, check=None)
-            check = check_core(core_path, manifest, self._model, lossless=self._strategy.lossless)
+            check = check_core(
+                core_path,
+                manifest,
+                self._model,
+                prompt=self._sample_prompt(),
+                lossless=self._strategy.lossless,
+            )
             report(Progress("writing", 0, 1))
             artifact = write_artifact(
                 path,
@@ -146,6 +155,14 @@ class Converter:
             windows=self._windows,
             report=report,
         )
+
+    def _sample_prompt(self) -> list[int]:
+        """Natural text as token ids, the way that the Interpreter would feed it."""
+        asset = self._tokenizer
+        if asset is None:
+            return []
+        start = [] if asset.start is None else [asset.start]
+        return start + load_tokenizer(asset.kind, asset.data).encode(_SAMPLE_TEXT)
 
     def _manifest(self, core: CoreModel, parameters: int, check: dict[str, Any] | None) -> Manifest:
         tokenizer = self._tokenizer

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .errors import UnsupportedModelError
 from .tokenizers import Kind
 
@@ -48,9 +50,21 @@ def asset_from_keras(preprocessor: Any) -> TokenizerAsset | None:
             f"build it with add_bos=False and add_eos=False and let the preprocessor add them"
         )
     kind, data = _serialized(tokenizer)
-    adds_start = getattr(preprocessor, "add_start_token", False)
-    start = getattr(tokenizer, "start_token_id", None) if adds_start else None
-    return TokenizerAsset(kind, data, None if start is None else int(start), _stops(tokenizer))
+    return TokenizerAsset(kind, data, _start(preprocessor, tokenizer), _stops(tokenizer))
+
+
+def _start(preprocessor: Any, tokenizer: Any) -> int | None:
+    """The token that ``generate`` puts before every prompt.
+
+    Asked of ``generate_preprocess`` itself: KerasHub 0.32 adds the start token there even for a
+    preprocessor with ``add_start_token=False``.
+    """
+    start = getattr(tokenizer, "start_token_id", None)
+    if start is None:
+        return None
+    packed = preprocessor.generate_preprocess("a", sequence_length=8)
+    first = int(np.asarray(packed["token_ids"]).reshape(-1)[0])
+    return first if first == int(start) else None
 
 
 def _serialized(tokenizer: Any) -> tuple[Kind, bytes]:

@@ -21,7 +21,7 @@ def measure(path: str, workload: Workload) -> Measurement:
         n_ubatch=512,
         n_threads=workload.threads,
         n_threads_batch=workload.threads,
-        flash_attn=True,
+        flash_attn=True,  # as fast or faster than without, on AVX2
         verbose=False,
     )
     load_s = perf_counter() - began

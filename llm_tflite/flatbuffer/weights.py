@@ -106,7 +106,7 @@ class WeightInjector:
             elif code != _Op.FULLY_CONNECTED:
                 raise ConversionError(
                     f"{subgraph.tensors[at].name.decode()} is read by an operation that takes "
-                    f"float32 only; expected the quantizer to leave it at 32 bits, not {weight.bits}"
+                    f"float32; expected the quantizer to leave it at 32 bits, not {weight.bits}"
                 )
             elif weight.activations == "dynamic":
                 version = _FULLY_CONNECTED_VERSION[weight.bits]

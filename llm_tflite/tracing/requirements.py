@@ -21,7 +21,7 @@ def check_model(model: Any) -> None:
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise UnsupportedModelError(
-            "conversion traces TensorFlow functions; expected the Keras backend 'tensorflow', found "
+            "conversion traces TensorFlow; expected the Keras backend 'tensorflow', found "
             f"{backend!r}: set KERAS_BACKEND=tensorflow before importing keras, then load the model"
         )
     missing = [
@@ -44,7 +44,7 @@ def check_model(model: Any) -> None:
     adapted = [layer.path for layer in _layers(model) if getattr(layer, "lora_enabled", False)]
     if adapted:
         raise UnsupportedModelError(
-            f"expected merged weights; {len(adapted)} layers ({adapted[0]}, ...) have LoRA enabled: "
+            f"expected merged weights; {len(adapted)} layers ({adapted[0]}, ...) have LoRA on: "
             "save the weights and load them into a model without LoRA, which merges them"
         )
 

@@ -23,6 +23,7 @@ from .cache_views import CacheViews
 from .fold import fold, make_constant
 from .interception import intercept
 from .mask_views import additive_masks
+from .norm_views import NormViews
 from .probe import CacheStructure
 from .weight_views import Use, WeightView, WeightViews
 
@@ -160,7 +161,7 @@ def _record(
         weights = WeightViews(
             (f"weight_{i}", variable) for i, variable in enumerate(model.variables)
         )
-        with intercept(caches, weights), additive_masks(), weights.scope():
+        with intercept(caches, weights, NormViews()), additive_masks(), weights.scope():
             logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
             logits, _, updated = model.call_with_cache(
                 inputs["tokens"], cache.pack(logical), inputs["input_pos"][0]

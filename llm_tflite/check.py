@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -54,82 +53,69 @@ def check_core(
     runtime = RuntimeModel(str(path))
     try:
         check_signatures(runtime, manifest)
-        figures = _check_whole_context(runtime, _without_windows(manifest), model, prompt, lossless)
-        if manifest.model.windows:
-            figures["windows"] = _check_windows(runtime, manifest, lossless)
-        return figures
+        # One set of caches for everything: the runtime holds on to those that it has seen.
+        state = DecodingState(runtime, manifest)
+        state.windows = ()
+        tokens, ours = _decode(state, manifest, prompt)
+        figures = {
+            "prefill": _check_prefill(state, manifest, lossless),
+            "windows": _check_windows(state, manifest, lossless),
+        }
+        del state
     finally:
         runtime.close()
-
-
-def _check_whole_context(
-    runtime: RuntimeModel, manifest: Manifest, model: Any, prompt: Sequence[int], lossless: bool
-) -> dict[str, Any]:
-    state = DecodingState(runtime, manifest)
-    return {
-        "greedy": _check_decoding(state, manifest, model, prompt, lossless),
-        "prefill": _check_prefill(state, manifest, lossless),
-    }
-
-
-def _check_decoding(
-    state: DecodingState, manifest: Manifest, model: Any, prompt: Sequence[int], lossless: bool
-) -> dict[str, Any]:
-    room = max(1, manifest.model.context_length - _GREEDY_TOKENS)
-    tokens = list(prompt or _random_tokens(manifest, _RANDOM_TOKENS))[:room]
-    known = len(tokens)
-    begin = known // 3
-    state.prefill(tokens[:begin], lengths=manifest.model.prefill_lengths[:1])
-    found = []
-    while not state.full and len(tokens) < known + _GREEDY_TOKENS:
-        found.append(state.decode(tokens[state.position]))
-        if state.position == len(tokens):
-            tokens.append(int(found[-1].argmax()))
-    ours = np.stack(found)
-    theirs = _keras_logits(model, tokens[: state.position])[begin:]
-    return _compare("Keras' forward pass", theirs, ours, lossless)
-
-
-def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> dict[str, Any]:
-    ladder = manifest.model.prefill_lengths
-    figures = {}
-    for smaller, larger in pairwise(ladder):
-        count = min(larger, manifest.model.context_length - 1)
-        tokens = _random_tokens(manifest, count + 1)
-        logits = []
-        for lengths in ((smaller,), (larger,)):
-            state.prefill(tokens[:-1], lengths=lengths)
-            logits.append(state.decode(tokens[-1])[None])
-        figures[f"prefill_{larger}"] = _compare(
-            f"prefill_{smaller}", logits[0], logits[1], lossless=lossless
-        )
+    # Keras copies the head's matrix to transpose it, so it has its turn when the runtime is gone.
+    theirs = _keras_logits(model, tokens)[-len(ours) :]
+    figures["greedy"] = _compare("Keras' forward pass", theirs, ours, lossless)
     return figures
 
 
-def _check_windows(runtime: RuntimeModel, manifest: Manifest, lossless: bool) -> dict[str, Any]:
+def _decode(
+    state: DecodingState, manifest: Manifest, prompt: Sequence[int]
+) -> tuple[list[int], Logits]:
+    """Read a prompt and go on greedily; return all tokens that were read, and the logits."""
+    room = max(1, manifest.model.context_length - _GREEDY_TOKENS)
+    tokens = list(prompt or _random_tokens(manifest, _RANDOM_TOKENS))[:room]
+    length = len(tokens) + _GREEDY_TOKENS
+    state.prefill(tokens[: len(tokens) // 3], lengths=manifest.model.prefill_lengths[:1])
+    logits = []
+    while not state.full and state.position < length:
+        logits.append(state.decode(tokens[state.position]))
+        if state.position == len(tokens):
+            tokens.append(int(logits[-1].argmax()))
+    return tokens[: state.position], np.stack(logits)
+
+
+def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> dict[str, Any]:
+    """Compare each prefill graph with the next smaller one, on a prompt that fills it."""
+    figures = {}
+    for smaller, larger in pairwise(manifest.model.prefill_lengths):
+        tokens = _random_tokens(manifest, min(larger + 1, manifest.model.context_length))
+        expected = _last_logits(state, tokens, lengths=(smaller,))
+        found = _last_logits(state, tokens, lengths=(larger,))
+        figures[f"prefill_{larger}"] = _compare(f"prefill_{smaller}", expected, found, lossless)
+    return figures
+
+
+def _check_windows(state: DecodingState, manifest: Manifest, lossless: bool) -> dict[str, Any]:
     """Fill each window with the graphs that read it alone, and with those that have none."""
-    expected = _last_logits(runtime, _without_windows(manifest), manifest.model.windows)
-    found = _last_logits(runtime, manifest, manifest.model.windows)
-    return {
-        f"window_{window}": _compare("decode", expected[window], found[window], lossless)
-        for window in manifest.model.windows
-    }
+    figures = {}
+    for window in manifest.model.windows:
+        tokens = _random_tokens(manifest, window)
+        expected = _last_logits(state, tokens)
+        state.windows = (window,)
+        found = _last_logits(state, tokens)
+        state.windows = ()
+        figures[f"window_{window}"] = _compare("decode", expected, found, lossless)
+    return figures
 
 
 def _last_logits(
-    runtime: RuntimeModel, manifest: Manifest, lengths: Sequence[int]
-) -> dict[int, Logits]:
-    state = DecodingState(runtime, manifest)
-    logits = {}
-    for length in lengths:
-        tokens = _random_tokens(manifest, length)
-        state.prefill(tokens[:-1])
-        logits[length] = state.decode(tokens[-1])[None]
-    return logits
-
-
-def _without_windows(manifest: Manifest) -> Manifest:
-    return dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, windows=()))
+    state: DecodingState, tokens: list[int], lengths: Sequence[int] | None = None
+) -> Logits:
+    """What comes after ``tokens``, as one row of logits."""
+    state.prefill(tokens[:-1], lengths=lengths)
+    return state.decode(tokens[-1])[None]
 
 
 def _compare(name: str, expected: Logits, found: Logits, lossless: bool) -> dict[str, Any]:

@@ -36,11 +36,13 @@ class DecodingState:
 
     Attributes:
         position: How many tokens the caches hold; the next one goes to this slot.
+        windows: Which of the model's windows may be used, all of them at first.
     """
 
     def __init__(self, model: RuntimeModel, manifest: Manifest) -> None:
         """Allocate caches for the whole context."""
         self.position = 0
+        self.windows = manifest.model.windows
         self._model = model
         self._manifest = manifest
         self._caches = {
@@ -102,7 +104,7 @@ class DecodingState:
         """The fastest way to read ``length`` tokens from slot ``start``."""
         facts = self._manifest.model
         prefill = None if logits or length not in facts.prefill_lengths else length
-        for window in facts.windows:
+        for window in self.windows:
             known = prefill is None or prefill in windowed_lengths(facts.prefill_lengths, window)
             if known and start + length <= window:
                 break

@@ -29,7 +29,7 @@ def test_the_example_of_a_strategy_works() -> None:
     (strategy,) = registered
     values = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
     tensor = quantize(check_strategy(strategy), Weight("w", "projection", (8, 64)), values)
-    assert set(np.unique(tensor.values)) == {-1, 0, 1}
+    assert int(tensor.values.max()) == 31
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -32,7 +32,7 @@ import sys
 import llm_tflite as lt
 from llm_tflite.demo import shapes
 converter = lt.Converter(
-    shapes.tiny_gpt2(), quantizer="ternary", context_length=64, prefill_lengths=(8,)
+    shapes.tiny_gpt2(), quantizer="int6", context_length=64, prefill_lengths=(8,)
 )
 print(converter.convert(sys.argv[1]).manifest.quantization)
 """
@@ -62,20 +62,20 @@ def test_a_strangers_strategy_converts_beside_a_broken_plugin(tmp_path: Path) ->
         for block in (ROOT / "docs/hooks.md").read_text().split("```python\n")[1:]
     )
     site = tmp_path / "site"
-    _install(tmp_path / "good", site, "llm-tflite-ternary", example)
+    _install(tmp_path / "good", site, "llm-tflite-int6", example)
     _install(tmp_path / "bad", site, "llm-tflite-broken", "import a_package_that_is_missing")
 
     listed = json.loads(_run("-m", "llm_tflite", "plugins", "--json", site=site))["plugins"]
     plugins = {plugin["distribution"]: plugin for plugin in listed}
-    assert plugins["llm-tflite-ternary"]["provides"] == {"quantizers": ["ternary"]}
-    assert plugins["llm-tflite-ternary"]["version"] == "1.2.3"
+    assert plugins["llm-tflite-int6"]["provides"] == {"quantizers": ["int6"]}
+    assert plugins["llm-tflite-int6"]["version"] == "1.2.3"
     assert "a_package_that_is_missing" in plugins["llm-tflite-broken"]["error"]
     assert "int4" in plugins["llm-tflite"]["provides"]["quantizers"]
 
-    path = tmp_path / "ternary.litertlm"
+    path = tmp_path / "int6.litertlm"
     printed = _run("-c", CONVERT, str(path), site=site)
-    assert "strategy='ternary'" in printed
-    assert "'threshold': 0.7" in printed
+    assert "strategy='int6'" in printed
+    assert "'levels': 63" in printed
     answer = _run(
         *("-m", "llm_tflite", "generate", str(path), "5 17 33", "--tokens", "--json"),
         *("--max-new-tokens", "4"),

@@ -134,12 +134,12 @@ import json, sys
 import litert_lm
 litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
 path, prompts, tokens = json.load(sys.stdin)
+backend = litert_lm.Backend.CPU(thread_count=2)
+options = {"apply_prompt_template": False, "max_output_tokens": tokens}
 texts = []
-with litert_lm.Engine(path, backend=litert_lm.Backend.CPU(thread_count=2), cache_dir=":memory") as
-engine:
+with litert_lm.Engine(path, backend=backend, cache_dir=":memory") as engine:
     for prompt in prompts:
-        with engine.create_session(apply_prompt_template=False, max_output_tokens=tokens) as
-        session:
+        with engine.create_session(**options) as session:
             session.run_prefill([prompt])
             texts.append(session.run_decode().texts[0])
 print(json.dumps(texts))

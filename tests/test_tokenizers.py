@@ -127,7 +127,9 @@ def test_assets_carry_the_tokens_that_keras_adds_and_stops_at(gpt2: Any, mistral
     without = keras_hub.models.GPT2CausalLMPreprocessor(gpt2.tokenizer, add_start_token=False)
     asset = asset_from_keras(without)
     assert asset is not None
-    assert asset.start is None
+    # KerasHub 0.32 generates with a start token all the same, and so does the artifact.
+    assert without.generate_preprocess("a")["token_ids"][0] == 50256
+    assert asset.start == 50256
     assert asset_from_keras(None) is None
 
 

@@ -12,25 +12,27 @@ from .model import pack
 
 # Kernels read weights with vector instructions; 64 bytes is a cache line, the schema asks for 16.
 _ALIGNMENT = 64
-# Room for metadata entries that are added to the head later, in place.
-_SLACK = 4096
+# The flatbuffer's room is a multiple of a memory page, so that weights keep their alignment.
+_PAGE = 4096
+_CHUNK = 1 << 20
 
 
 class ModelWriter:
-    """Writes a model as ``[flatbuffer, padded to head_capacity][weights]``.
+    """Writes a model as ``[flatbuffer, padded to a page][weights]``.
 
     The weights stand outside the flatbuffer (``Buffer.offset`` and ``Buffer.size``, the schema's
     form for models over 2 GiB), so only one of them is in memory at a time, whatever the model's
     size.
 
     Args:
-        stream: A seekable binary file, empty.
-        head_capacity: Bytes kept for the flatbuffer, rounded up.
+        stream: A file that can be read, written and sought in, empty.
+        head_capacity: The most that the flatbuffer may take, in bytes.
     """
 
     def __init__(self, stream: BinaryIO, head_capacity: int) -> None:
         self._stream = stream
-        self._capacity = -(-(head_capacity + _SLACK) // 4096) * 4096
+        self._capacity = _pages(head_capacity)
+        self._buffers: list[Any] = []
         stream.seek(self._capacity)
 
     def add(self, values: np.ndarray) -> Any:
@@ -43,17 +45,38 @@ class ModelWriter:
         buffer = schema.BufferT()
         buffer.offset = begin
         buffer.size = data.nbytes
+        self._buffers.append(buffer)
         return buffer
 
     def finish(self, model: Any) -> None:
-        """Write the flatbuffer in the room kept for it."""
-        head = pack(model)
-        if len(head) + _SLACK > self._capacity:
+        """Write the flatbuffer in the room kept for it, and close the gap that is left."""
+        needed = _pages(len(pack(model)))
+        if needed > self._capacity:
             raise ConversionError(
-                f"expected the model's description to fit in {self._capacity - _SLACK} bytes; it "
-                f"takes {len(head)}: the quantizer gave more scales than rows"
+                f"expected the model's description to fit in {self._capacity} bytes; it takes "
+                f"{needed}: the quantizer gave more scales than rows"
             )
+        gap = self._capacity - needed
+        for buffer in self._buffers:
+            buffer.offset -= gap
+        self._move_weights(gap)
         self._stream.seek(0)
-        self._stream.write(head)
+        # Offsets have a fixed width: moving the weights did not change the flatbuffer's length.
+        self._stream.write(pack(model))
         self._stream.seek(0, 2)
         self._stream.flush()
+
+    def _move_weights(self, gap: int) -> None:
+        if not gap:
+            return
+        end = self._stream.seek(0, 2)
+        for position in range(self._capacity, end, _CHUNK):
+            self._stream.seek(position)
+            chunk = self._stream.read(min(_CHUNK, end - position))
+            self._stream.seek(position - gap)
+            self._stream.write(chunk)
+        self._stream.truncate(end - gap)
+
+
+def _pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE

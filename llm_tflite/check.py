@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,24 +51,30 @@ def check_core(
         DisagreementError: Showing what both sides say.
         IncompatibleArtifactError: The file lacks a signature that the manifest promises.
     """
-    runtime = RuntimeModel(str(path))
-    try:
-        check_signatures(runtime, manifest)
-        # One set of caches for everything: the runtime holds on to those that it has seen.
-        state = DecodingState(runtime, manifest)
-        state.windows = ()
+    with _opened(path, manifest) as state:
         tokens, ours = _decode(state, manifest, prompt)
-        figures = {
-            "prefill": _check_prefill(state, manifest, lossless),
-            "windows": _check_windows(state, manifest, lossless),
-        }
-        del state
-    finally:
-        runtime.close()
+        figures = {"prefill": _check_prefill(state, manifest, lossless)}
+    # Opened anew: every graph that has run keeps its memory until the model is closed.
+    with _opened(path, manifest) as state:
+        figures["windows"] = _check_windows(state, manifest, lossless)
     # Keras copies the head's matrix to transpose it, so it has its turn when the runtime is gone.
     theirs = _keras_logits(model, tokens)[-len(ours) :]
     figures["greedy"] = _compare("Keras' forward pass", theirs, ours, lossless)
     return figures
+
+
+@contextmanager
+def _opened(path: Path, manifest: Manifest) -> Iterator[DecodingState]:
+    """Open the model with one set of caches, and with its windows left alone."""
+    runtime = RuntimeModel(str(path))
+    try:
+        check_signatures(runtime, manifest)
+        state = DecodingState(runtime, manifest)
+        state.windows = ()
+        yield state
+        del state
+    finally:
+        runtime.close()
 
 
 def _decode(

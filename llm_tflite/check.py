@@ -51,12 +51,8 @@ def check_core(
         DisagreementError: Showing what both sides say.
         IncompatibleArtifactError: The file lacks a signature that the manifest promises.
     """
-    with _opened(path, manifest) as state:
-        tokens, ours = _decode(state, manifest, prompt)
-        figures = {"prefill": _check_prefill(state, manifest, lossless)}
-    # Opened anew: every graph that has run keeps its memory until the model is closed.
-    with _opened(path, manifest) as state:
-        figures["windows"] = _check_windows(state, manifest, lossless)
+    tokens, ours, figures = _check_whole_context(path, manifest, prompt, lossless)
+    figures["windows"] = _check_windows(path, manifest, lossless)
     # Keras copies the head's matrix to transpose it, so it has its turn when the runtime is gone.
     theirs = _keras_logits(model, tokens)[-len(ours) :]
     figures["greedy"] = _compare("Keras' forward pass", theirs, ours, lossless)
@@ -65,7 +61,11 @@ def check_core(
 
 @contextmanager
 def _opened(path: Path, manifest: Manifest) -> Iterator[DecodingState]:
-    """Open the model with one set of caches, and with its windows left alone."""
+    """Open the model with one set of caches, and with its windows left alone.
+
+    Every graph that has run keeps its memory until the model is closed, and the runtime holds on to
+    every set of caches that it has seen: hence one set, and two openings.
+    """
     runtime = RuntimeModel(str(path))
     try:
         check_signatures(runtime, manifest)
@@ -75,6 +75,15 @@ def _opened(path: Path, manifest: Manifest) -> Iterator[DecodingState]:
         del state
     finally:
         runtime.close()
+
+
+def _check_whole_context(
+    path: Path, manifest: Manifest, prompt: Sequence[int], lossless: bool
+) -> tuple[list[int], Logits, dict[str, Any]]:
+    """Decode, and compare the prefill graphs; return tokens and logits of the decoding too."""
+    with _opened(path, manifest) as state:
+        tokens, logits = _decode(state, manifest, prompt)
+        return tokens, logits, {"prefill": _check_prefill(state, manifest, lossless)}
 
 
 def _decode(
@@ -104,16 +113,17 @@ def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> 
     return figures
 
 
-def _check_windows(state: DecodingState, manifest: Manifest, lossless: bool) -> dict[str, Any]:
+def _check_windows(path: Path, manifest: Manifest, lossless: bool) -> dict[str, Any]:
     """Fill each window with the graphs that read it alone, and with those that have none."""
     figures = {}
-    for window in manifest.model.windows:
-        tokens = _random_tokens(manifest, window)
-        expected = _last_logits(state, tokens)
-        state.windows = (window,)
-        found = _last_logits(state, tokens)
-        state.windows = ()
-        figures[f"window_{window}"] = _compare("decode", expected, found, lossless)
+    with _opened(path, manifest) as state:
+        for window in manifest.model.windows:
+            tokens = _random_tokens(manifest, window)
+            expected = _last_logits(state, tokens)
+            state.windows = (window,)
+            found = _last_logits(state, tokens)
+            state.windows = ()
+            figures[f"window_{window}"] = _compare("decode", expected, found, lossless)
     return figures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -11,12 +12,15 @@ import threading
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ai_edge_litert import compiled_model
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.cpu_options import CpuOptions
+from ai_edge_litert.environment import Environment, EnvironmentOptions
 from ai_edge_litert.options import Options
 from ai_edge_litert.tensor_buffer import TensorBuffer
 
@@ -51,6 +55,13 @@ class Signature:
     outputs: Mapping[str, TensorSpec]
 
 
+@functools.cache  # a forked child leaves its parent's alone
+def _environment(process: int) -> Environment:
+    """The runtime's environment of a process: making one looks for accelerators on disk."""
+    folder = Path(compiled_model.__file__).parent
+    return Environment.create(options=EnvironmentOptions(runtime_path=str(folder)))
+
+
 class RuntimeModel:
     """A TFLite model that is open and can be run, by one thread at a time.
 
@@ -70,7 +81,9 @@ class RuntimeModel:
         cpu = CpuOptions(num_threads=thread_count(threads), xnnpack_weight_cache_path=_WEIGHT_CACHE)
         create = CompiledModel.from_file if isinstance(source, str) else CompiledModel.from_buffer
         with _quiet_stderr(), _runtime_errors("the runtime refused the model"):
-            self._compiled = create(source, options=Options(cpu_options=cpu))
+            self._compiled = create(
+                source, options=Options(cpu_options=cpu), environment=_environment(os.getpid())
+            )
             # The first access to any buffer starts a second environment, as noisily; better here.
             TensorBuffer.create_from_host_memory(np.zeros(64, np.int8)).read(1, np.int8)
         self._source: str | bytes | None = source  # the runtime points into the bytes

@@ -10,6 +10,10 @@ from typing import BinaryIO
 
 from llm_tflite.errors import CorruptArtifactError
 
+# Tables may share what they refer to, so a small file can claim to hold far more than it does. The
+# description of GPT-2 XL with six signatures takes some 20 MB to read.
+_MAX_READ_BYTES = 256 << 20
+
 
 class FlatBuffer:
     """A part of a stream as one FlatBuffer; positions count from where it begins."""
@@ -19,6 +23,7 @@ class FlatBuffer:
         self._stream = stream
         self._begin = begin
         self._size = end - begin
+        self._read_bytes = 0
 
     def root(self) -> FlatTable:
         """Return the root table."""
@@ -30,6 +35,9 @@ class FlatBuffer:
             raise CorruptArtifactError(
                 f"a table refers to byte {position + size:,} of {self._size:,}: altered or cut"
             )
+        self._read_bytes += size
+        if self._read_bytes > _MAX_READ_BYTES:
+            raise CorruptArtifactError("the tables of this file refer to the same bytes for ever")
         self._stream.seek(self._begin + position)
         data = self._stream.read(size)
         if len(data) != size:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from ..bundle.tflite_metadata import reserve_metadata
-from ..flatbuffer.model import operator_name, pack, share_buffers
+from ..flatbuffer.model import pack, share_buffers
 from ..flatbuffer.weights import WeightInjector
 from ..flatbuffer.writer import ModelWriter
 from ..progress import Progress, Report
@@ -31,7 +31,7 @@ class PlacedWeight:
 
     Attributes:
         name: Path of the Keras variable.
-        role: ``embedding``, ``projection``, or ``table`` for one that is only sliced.
+        role: ``embedding``, ``projection``, or ``table`` for one that is read as it is.
         shape: As stored, ``(out, in)`` for matrices.
         bits: Per value: 32, 16, 8 or 4.
         block_size: Values that share a scale; 0 for a whole row.
@@ -54,7 +54,6 @@ class CoreModel:
 
     cache: CacheStructure
     weights: tuple[PlacedWeight, ...]
-    operators: dict[str, dict[str, int]]
 
 
 def write_core(
@@ -99,7 +98,7 @@ def write_core(
     reserve_metadata(flatbuffer)
     writer.finish(flatbuffer)
     report(Progress("quantizing weights", len(placed), len(placed)))
-    return CoreModel(cache, tuple(placed), _operators(flatbuffer))
+    return CoreModel(cache, tuple(placed))
 
 
 def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
@@ -126,7 +125,7 @@ def _quantized(
     )
     if source.uses:
         return weight, quantize(strategy, weight, values)
-    note = "only sliced, never multiplied: kept as float32"
+    note = "read as it is and not as a matrix: kept as float32"
     return weight, QuantizedTensor(values, bits=32, note=note)
 
 
@@ -142,15 +141,3 @@ def _placed(
         size_bytes=size_bytes,
         note=tensor.note,
     )
-
-
-def _operators(model: Any) -> dict[str, dict[str, int]]:
-    """How often each operation occurs, by signature."""
-    counts: dict[str, dict[str, int]] = {}
-    for signature in model.signatureDefs:
-        names = [
-            operator_name(model, operator)
-            for operator in model.subgraphs[signature.subgraphIndex].operators
-        ]
-        counts[signature.signatureKey.decode()] = {name: names.count(name) for name in set(names)}
-    return counts

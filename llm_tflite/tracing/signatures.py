@@ -41,7 +41,7 @@ class WeightInput:
         variable: Where its values are.
         permutation: Axes of the variable that, reshaped to ``shape``, give the input.
         shape: ``(out, in)``; the variable's own shape where ``uses`` is empty.
-        uses: What the signatures do with it; empty for a table that is only sliced.
+        uses: What the signatures do with it; empty for a table that is read as it is.
     """
 
     name: str

@@ -132,7 +132,7 @@ class WeightViews:
         """Lower ``x @ kernel`` and ``x @ transpose(embeddings)`` to FULLY_CONNECTED."""
         view = self._find(x2)
         if view is not None and len(view.variable.shape) == 2:
-            axes = (0, 1) if x2 is not view.variable and x2.name in self._transposed else (1, 0)
+            axes = (0, 1) if x2.name in self._transposed else (1, 0)
             matrix = view.as_matrix(axes, view.variable.shape[axes[0]], "projection")
             if matrix is not None:
                 return self._project(x1, matrix, [*x1.shape[:-1], matrix.shape[0]])

@@ -155,8 +155,9 @@ def _product(
         other = tf.transpose(other, axes)
     flat_rows = dims[head] // kv_heads * prod(dims[row] for row in rows)
     other = tf.reshape(other, [dims[batch], kv_heads, flat_rows, dims[contracted]])
-    # Keys are [.., S, D] and contracted over D; values are [.., D, S] and contracted over S.
-    product = tf.matmul(other, view.read, transpose_b=True)
+    # Keys are [.., S, D] and values [.., D, S], so that attention contracts either's last axis.
+    last = size if view.tensor.kind == "key" else sequence
+    product = tf.matmul(other, view.read, transpose_b=contracted == last)
 
     dims[free] = product.shape[-1]
     order = "".join([batch, head, *rows, free])

@@ -1,0 +1,165 @@
+"""The views: what they recognise is faster and the same, what they do not is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import llm_tflite as lt
+from llm_tflite.demo import shapes
+from llm_tflite.tracing.cache_views import CacheViews
+from llm_tflite.tracing.einsum import Equation
+from llm_tflite.tracing.interception import intercept
+from llm_tflite.tracing.mask_views import additive_masks
+from llm_tflite.tracing.norm_views import NormViews
+from llm_tflite.tracing.probe import CacheTensor, probe_cache
+from llm_tflite.tracing.weight_views import WeightViews
+
+RANDOM = np.random.default_rng(0)
+
+
+def run(build: Callable[[], tf.Tensor], *views: Any) -> np.ndarray:
+    """Evaluate what ``build`` records in a graph of its own, through the views."""
+    with tf.Graph().as_default(), intercept(*views):
+        result = build()
+        with tf.compat.v1.Session() as session:
+            return np.asarray(session.run(result))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bquh,bkuh->buqk", Equation(("bquh", "bkuh"), "buqk")),
+        ("a b, b c -> a c", Equation(("ab", "bc"), "ac")),
+        ("ab,bc", None),
+        ("...a,ab->...b", None),
+        ("a,b,c->abc", None),
+        ("aa,ab->b", None),
+    ],
+)
+def test_only_plain_equations_of_two_operands_are_read(
+    text: str, expected: Equation | None
+) -> None:
+    assert Equation.parse(text) == expected
+
+
+@pytest.mark.parametrize("kind", ["key", "value"])
+@pytest.mark.parametrize("heads", [4, 2])
+@pytest.mark.parametrize(
+    ("subscripts", "other_shape"),
+    [
+        ("bquh,bkuh->buqk", (1, 3, 4, 8)),  # Llama's scores
+        ("buqk,bkuh->bquh", (1, 4, 3, 16)),  # Llama's combination
+        ("acbe,aecd->abcd", (1, 4, 3, 16)),  # Keras' MultiHeadAttention
+        ("bquh,bkuh->bkqu", (1, 3, 4, 8)),
+    ],
+)
+def test_a_product_with_a_cache_is_the_plain_einsum(
+    subscripts: str, other_shape: tuple[int, ...], heads: int, kind: Any
+) -> None:
+    cache = RANDOM.normal(size=(1, 16, heads, 8)).astype(np.float32)
+    other = RANDOM.normal(size=other_shape).astype(np.float32)
+    tensor = CacheTensor("cache", kind, cache.shape)
+    views = CacheViews(window=16)
+
+    def product() -> tf.Tensor:
+        logical = views.register(tf.constant(cache.transpose(tensor.permutation)), tensor)
+        if heads == 2:
+            logical = keras.ops.repeat(logical, 2, axis=2)
+        return keras.ops.einsum(subscripts, tf.constant(other), logical)
+
+    expected = np.einsum(subscripts, other, np.repeat(cache, 4 // heads, axis=2))
+    np.testing.assert_allclose(run(product, views), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_window_reads_its_slots_and_writes_to_the_whole_cache() -> None:
+    cache = RANDOM.normal(size=(1, 16, 2, 8)).astype(np.float32)
+    update = RANDOM.normal(size=(1, 1, 2, 8)).astype(np.float32)
+    for kind in ("key", "value"):
+        tensor = CacheTensor("cache", kind, cache.shape)
+        views = CacheViews(window=4)
+
+        def written(tensor: CacheTensor = tensor, views: CacheViews = views) -> tf.Tensor:
+            logical = views.register(tf.constant(cache.transpose(tensor.permutation)), tensor)
+            assert logical.shape == (1, 4, 2, 8)
+            return views.stored(keras.ops.slice_update(logical, [0, 3, 0, 0], update), tensor)
+
+        expected = cache.copy()
+        expected[:, 3:4] = update
+        found = run(written, views)
+        np.testing.assert_array_equal(found, expected.transpose(tensor.permutation))
+
+
+def test_a_weight_read_in_a_second_order_falls_back_to_its_own_shape() -> None:
+    values = RANDOM.normal(size=(8, 8)).astype(np.float32)
+    kernel = keras.Variable(values)
+    x = RANDOM.normal(size=(1, 3, 8)).astype(np.float32)
+    with tf.Graph().as_default():
+        weights = WeightViews([("kernel", kernel)])
+        with intercept(weights), weights.scope():
+            one = keras.ops.matmul(tf.constant(x), kernel)
+            other = keras.ops.einsum("abc,dc->abd", tf.constant(x), kernel)
+        (view,) = weights.views
+        feeds = {view.matrix: values.T, view.logical: values}
+        with tf.compat.v1.Session() as session:
+            one, other = session.run([one, other], feeds)
+    np.testing.assert_allclose(one, x @ values, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(other, x @ values.T, rtol=1e-5, atol=1e-6)
+
+
+def test_masks_are_added_once_and_leave_masked_rows_finite() -> None:
+    scores = RANDOM.normal(size=(1, 2, 3, 5)).astype(np.float32)
+    mask = np.tril(np.ones((1, 1, 3, 5), bool), -1)  # the first row is masked throughout
+    softmax = keras.layers.Softmax(dtype="float32")
+    expected = np.asarray(softmax(scores, mask))
+    with additive_masks():
+        found = np.asarray(softmax(scores, tf.constant(mask)))
+    np.testing.assert_allclose(found[:, :, 1:], expected[:, :, 1:], rtol=1e-6)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_normalization_is_that_of_keras(center: bool) -> None:
+    layer = keras.layers.LayerNormalization(epsilon=1e-5, center=center)
+    x = RANDOM.normal(loc=3, size=(2, 7, 16)).astype(np.float32)
+    expected = np.asarray(layer(x))
+    with intercept(NormViews()):
+        np.testing.assert_allclose(np.asarray(layer(x)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_everything_is_put_back_after_a_failure() -> None:
+    before = (keras.ops.einsum, keras.layers.Softmax.call)
+    with pytest.raises(ZeroDivisionError), intercept(CacheViews(4)), additive_masks():
+        raise ZeroDivisionError
+    assert (keras.ops.einsum, keras.layers.Softmax.call) == before
+
+
+def test_the_probe_allocates_nothing_and_leaves_the_model_as_it_was() -> None:
+    model = shapes.tiny_llama()
+    cache = probe_cache(model, 10_000_000)  # 5 GB, were it made
+    assert [tensor.shape for tensor in cache.tensors[:2]] == [
+        (1, 2, 10_000_000, 8),
+        (1, 2, 8, 10_000_000),
+    ]
+    assert "call_with_cache" not in vars(model)
+
+
+@pytest.mark.parametrize("shape", [shapes.tiny_gpt2, shapes.tiny_llama3])
+def test_caches_that_no_view_recognises_still_give_the_right_answer(
+    shape: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(CacheViews, "intercepted", ())
+    path = tmp_path / "m.tflite"
+    # The check after conversion compares every step with Keras, and raises where they differ.
+    converter = lt.Converter(shape(), quantizer="none", context_length=64, prefill_lengths=(8,))
+    converter.convert(path)
+    operators = {s.name: s.operators for s in lt.inspect(path).models[0].signatures}["decode"]
+    assert operators["TRANSPOSE"] >= 6
+    # The stacked cache is gone all the same: what is packed is positions, not layers.
+    assert operators["PACK"] <= 4

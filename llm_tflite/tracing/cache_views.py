@@ -7,6 +7,7 @@ here reads the logical tensor, a plain transposition: slower, and as right.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
@@ -40,11 +41,13 @@ class CacheViews:
         window: How many slots attention reads, from the first; the others are only carried along.
     """
 
-    intercepted = ("slice_update", "repeat", "einsum", "dot_product_attention")
+    intercepted = ("slice_update", "repeat", "einsum", "multiply", "dot_product_attention")
 
     def __init__(self, window: int) -> None:
         self._views: dict[str, _View] = {}
         self._window = window
+        # By the name of a product: how to make it again from other activations.
+        self._products: dict[str, tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]] = {}
 
     def register(self, stored: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
         """Return the logical form of a stored cache's first slots; using it is using the cache."""
@@ -101,12 +104,20 @@ class CacheViews:
             view = views[at]
             if view is not None:
                 other = operands[1 - at]
-                product = _product(
-                    equation.operands[at], view, equation.operands[1 - at], other, equation.result
-                )
+                make = functools.partial(_product, equation, at, view)
+                product = make(other)
                 if product is not None:
+                    self._products[product.name] = (other, make)
                     return product
         return original(subscripts, *operands, **kwargs)
+
+    def multiply(self, original: Op, x1: Any, x2: Any) -> Any:
+        """Scale the query instead of the scores, which are larger by the context's length."""
+        other, make = self._products.get(getattr(x1, "name", ""), (None, None))
+        scale = tensor_util.constant_value(x2) if tf.is_symbolic_tensor(x2) else None
+        if make is None or scale is None or scale.ndim:
+            return original(x1, x2)
+        return make(other * scale)
 
     def dot_product_attention(
         self,
@@ -131,13 +142,13 @@ class CacheViews:
         return keras.ops.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
-def _product(
-    cache_labels: str, view: _View, other_labels: str, other: tf.Tensor, result: str
-) -> tf.Tensor | None:
+def _product(equation: Equation, at: int, view: _View, other: tf.Tensor) -> tf.Tensor | None:
     """``other x cache`` as a BATCH_MATMUL of shape ``[b, heads, rows, ...]``, or None.
 
     Query heads that share a key-value head become rows of one product: ``[b, Hkv, G * T, ...]``.
     """
+    cache_labels, other_labels = equation.operands[at], equation.operands[1 - at]
+    result = equation.result
     batch, sequence, head, size = list(cache_labels)
     scores = size in other_labels and size not in result and sequence in result
     combine = sequence in other_labels and sequence not in result and size in result

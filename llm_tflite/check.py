@@ -115,7 +115,9 @@ def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> 
 
 def _check_windows(path: Path, manifest: Manifest, lossless: bool) -> dict[str, Any]:
     """Fill each window with the graphs that read it alone, and with those that have none."""
-    figures = {}
+    figures: dict[str, Any] = {}
+    if not manifest.model.windows:
+        return figures
     with _opened(path, manifest) as state:
         for window in manifest.model.windows:
             tokens = _random_tokens(manifest, window)

@@ -116,7 +116,8 @@ class Converter:
                 f"got {target.suffix or 'no ending'!r}"
             )
         parameters = sum(int(variable.value.shape.num_elements()) for variable in self._weights())
-        # The model before and after packing; float32 is the most that a strategy can ask for.
+        # About the least that scratch file and artifact take, at four bits; `write_artifact` knows
+        # the artifact's exact size and asks again.
         require_space(target.parent, parameters)
         with reporting(progress) as report, scratch_file(path) as (core_path, stream):
             core = self._write_core(stream, report)

@@ -77,10 +77,6 @@ class IncompatibleArtifactError(ArtifactError, ValueError):
     """The file is whole, but this version (or this call) cannot use it."""
 
 
-class MissingOpsError(IncompatibleArtifactError):
-    """The model needs operations that this runtime does not have."""
-
-
 class StorageError(ArtifactError, OSError):
     """The disk refused: no space, no permission, an input/output error."""
 

@@ -35,7 +35,7 @@ def check_core(
 
     Decoding, of given tokens and then of greedy ones, is compared with the model's own full forward
     pass. Each ``prefill_{T}`` is compared with the next smaller one, which reads the same prompt in
-    more pieces; each graph with a window with those that have none.
+    more pieces; the graphs with shorter caches with those for the whole context.
 
     Args:
         path: The converted ``.tflite``.
@@ -51,8 +51,11 @@ def check_core(
         DisagreementError: Showing what both sides say.
         IncompatibleArtifactError: The file lacks a signature that the manifest promises.
     """
-    tokens, ours, figures = _check_whole_context(path, manifest, prompt, lossless)
-    figures["windows"] = _check_windows(path, manifest, lossless)
+    tokens, ours, figures, ends = _check_whole_context(path, manifest, prompt, lossless)
+    figures["short_caches"] = {
+        str(slots): _check_short_caches(path, manifest, slots, end, lossless)
+        for slots, end in ends.items()
+    }
     # Keras copies the head's matrix to transpose it, so it has its turn when the runtime is gone.
     theirs = _keras_logits(model, tokens)[-len(ours) :]
     figures["greedy"] = _compare("Keras' forward pass", theirs, ours, lossless)
@@ -60,17 +63,17 @@ def check_core(
 
 
 @contextmanager
-def _opened(path: Path, manifest: Manifest) -> Iterator[DecodingState]:
-    """Open the model with one set of caches, and with its windows left alone.
+def _opened(path: Path, manifest: Manifest, slots: int) -> Iterator[DecodingState]:
+    """Open the model with caches of one size.
 
     Every graph that has run keeps its memory until the model is closed, and the runtime holds on to
-    every set of caches that it has seen: hence one set, and two openings.
+    all caches that it has seen: hence one size at a time.
     """
     runtime = RuntimeModel(str(path))
     try:
         check_signatures(runtime, manifest)
         state = DecodingState(runtime, manifest)
-        state.windows = ()
+        state.sizes = (slots,)
         yield state
         del state
     finally:
@@ -79,11 +82,20 @@ def _opened(path: Path, manifest: Manifest) -> Iterator[DecodingState]:
 
 def _check_whole_context(
     path: Path, manifest: Manifest, prompt: Sequence[int], lossless: bool
-) -> tuple[list[int], Logits, dict[str, Any]]:
-    """Decode, and compare the prefill graphs; return tokens and logits of the decoding too."""
-    with _opened(path, manifest) as state:
+) -> tuple[list[int], Logits, dict[str, Any], dict[int, Logits]]:
+    """Decode, and compare the prefill graphs.
+
+    Also returned: tokens and logits of the decoding, and what comes after as many random tokens as
+    each short cache holds.
+    """
+    with _opened(path, manifest, manifest.model.context_length) as state:
         tokens, logits = _decode(state, manifest, prompt)
-        return tokens, logits, {"prefill": _check_prefill(state, manifest, lossless)}
+        figures = {"prefill": _check_prefill(state, manifest, lossless)}
+        ends = {
+            slots: _last_logits(state, _random_tokens(manifest, slots))
+            for slots in manifest.model.short_caches
+        }
+        return tokens, logits, figures, ends
 
 
 def _decode(
@@ -105,27 +117,23 @@ def _decode(
 def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> dict[str, Any]:
     """Compare each prefill graph with the next smaller one, on a prompt that fills it."""
     figures = {}
-    for smaller, larger in pairwise(manifest.model.prefill_lengths):
-        tokens = _random_tokens(manifest, min(larger + 1, manifest.model.context_length))
+    slots = state.sizes[-1]
+    for smaller, larger in pairwise(t for t in manifest.model.prefill_lengths if t <= slots):
+        tokens = _random_tokens(manifest, min(larger + 1, slots))
         expected = _last_logits(state, tokens, lengths=(smaller,))
         found = _last_logits(state, tokens, lengths=(larger,))
         figures[f"prefill_{larger}"] = _compare(f"prefill_{smaller}", expected, found, lossless)
     return figures
 
 
-def _check_windows(path: Path, manifest: Manifest, lossless: bool) -> dict[str, Any]:
-    """Fill each window with the graphs that read it alone, and with those that have none."""
-    figures: dict[str, Any] = {}
-    if not manifest.model.windows:
-        return figures
-    with _opened(path, manifest) as state:
-        for window in manifest.model.windows:
-            tokens = _random_tokens(manifest, window)
-            expected = _last_logits(state, tokens)
-            state.windows = (window,)
-            found = _last_logits(state, tokens)
-            state.windows = ()
-            figures[f"window_{window}"] = _compare("decode", expected, found, lossless)
+def _check_short_caches(
+    path: Path, manifest: Manifest, slots: int, expected: Logits, lossless: bool
+) -> dict[str, Any]:
+    """Compare the graphs with caches of ``slots`` with those of the whole context."""
+    with _opened(path, manifest, slots) as state:
+        found = _last_logits(state, _random_tokens(manifest, slots))
+        figures = _check_prefill(state, manifest, lossless)
+    figures["decode"] = _compare("decode with the whole cache", expected, found, lossless)
     return figures
 
 

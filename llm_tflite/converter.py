@@ -33,8 +33,8 @@ _DEFAULT_CONTEXT = 1024
 # A longer one gains nothing on a CPU: 700 tokens/s with 512, 732 with 128 (GPT-2 124M, int8).
 _DEFAULT_LADDER = (8, 32, 128)
 _SAMPLE_TEXT = "The river runs past the old mill, and in the evening the people of the town"
-# Slots that attention reads in the extra graphs for short texts.
-_WINDOWS = (256, 1024, 4096)
+# Slots of the caches with which a text begins; it moves to larger ones as it grows.
+_SHORT_CACHES = (256, 1024, 4096)
 _SUFFIXES = (".litertlm", ".tflite")
 
 
@@ -83,7 +83,7 @@ class Converter:
             prefill_lengths = [t for t in _DEFAULT_LADDER if t <= context_length]
         self._context_length = _checked_length("context_length", context_length)
         self._prefill_lengths = _checked_ladder(prefill_lengths, self._context_length)
-        self._windows = tuple(w for w in _WINDOWS if w < self._context_length)
+        self._short_caches = tuple(s for s in _SHORT_CACHES if s < self._context_length)
         check_context(model, self._context_length)
         self._strategy = load_plugins().quantizer(quantizer)
         self._tokenizer = asset_from_keras(model.preprocessor)
@@ -153,7 +153,7 @@ class Converter:
             strategy=self._strategy,
             context_length=self._context_length,
             prefill_lengths=self._prefill_lengths,
-            windows=self._windows,
+            short_caches=self._short_caches,
             report=report,
         )
 
@@ -176,7 +176,7 @@ class Converter:
                 vocabulary_size=self._model.backbone.vocabulary_size,
                 context_length=self._context_length,
                 prefill_lengths=self._prefill_lengths,
-                windows=self._windows,
+                short_caches=self._short_caches,
             ),
             cache=tuple(CacheBuffer(t.name, t.shape, "float32") for t in core.cache.tensors),
             tokens=Tokens(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +13,11 @@ import numpy.typing as npt
 
 from .chunk_plan import plan_chunks
 from .errors import IncompatibleArtifactError
-from .manifest import Manifest
+from .manifest import CacheBuffer, Manifest
 from .runtime import Buffer, RuntimeModel, TensorSpec
-from .signature_names import signature_name, windowed_lengths
+from .signature_names import signature_name, signature_variants
 
-# Idle states kept for the next generation. Each is as large as the cache of the whole context.
+# Idle states kept for the next generation. Each is as large as its longest text needed.
 _IDLE_STATES = 2
 
 
@@ -34,23 +35,25 @@ class _Call:
 class DecodingState:
     """The caches of one generation, and how far they are filled.
 
+    A text begins in the smallest caches that the model has graphs for and moves to larger ones as
+    it grows: attention takes the time of what is allocated.
+
     Attributes:
         position: How many tokens the caches hold; the next one goes to this slot.
-        windows: Which of the model's windows may be used, all of them at first.
+        sizes: Slots of the caches that may be used, rising; all that the model has at first.
     """
 
     def __init__(self, model: RuntimeModel, manifest: Manifest) -> None:
-        """Allocate caches for the whole context."""
+        """Allocate nothing yet."""
         self.position = 0
-        self.windows = manifest.model.windows
+        self.sizes = (*manifest.model.short_caches, manifest.model.context_length)
         self._model = model
         self._manifest = manifest
-        self._caches = {
-            cache.name: model.input_buffer("decode", cache.name) for cache in manifest.cache
-        }
+        self._slots = self.sizes[0]
+        # The runtime holds on to every buffer that it has seen, so none is ever given back.
+        self._caches: dict[int, dict[str, Buffer]] = {}
         self._logits = model.output_buffer("decode", "logits")
-        self._calls: dict[str, _Call] = {}
-        self.clear()
+        self._calls: dict[tuple[int, int | None], _Call] = {}
 
     @property
     def full(self) -> bool:
@@ -63,8 +66,8 @@ class DecodingState:
         Starting again from position 0 does not need this: the mask gives stale slots the weight
         zero. But zero times NaN is NaN, so it does after a result that was not finite.
         """
-        for cache in self._manifest.cache:
-            self._caches[cache.name].write(np.zeros(cache.shape, cache.dtype))
+        for slots in self._caches:
+            self._clear(slots)
 
     def prefill(self, tokens: Sequence[int], *, lengths: Sequence[int] | None = None) -> None:
         """Begin anew with ``tokens``; no scores come out.
@@ -73,10 +76,13 @@ class DecodingState:
             tokens: As many as the context has slots, at most.
             lengths: The prefill lengths to use; by default, whichever are fastest.
         """
+        self._slots = self._size_for(len(tokens) + 1)
         facts = self._manifest.model
-        ladder = (1, *(facts.prefill_lengths if lengths is None else lengths))
-        for step in plan_chunks(len(tokens), lengths=ladder, capacity=facts.context_length):
-            call = self._call(step.length, step.start, logits=False)
+        lengths = facts.prefill_lengths if lengths is None else lengths
+        ladder = [1, *(length for length in lengths if length <= self._slots)]
+        for step in plan_chunks(len(tokens), lengths=ladder, capacity=self._slots):
+            graph = step.length if step.length in facts.prefill_lengths else None
+            call = self._call(graph)
             call.token_array[: step.count] = tokens[step.start : step.start + step.count]
             call.token_array[step.count :] = 0
             self._run(call, step.start)
@@ -84,7 +90,9 @@ class DecodingState:
 
     def decode(self, token: int) -> npt.NDArray[np.float32]:
         """Read one token and return the scores of every token that could come next."""
-        call = self._call(1, self.position, logits=True)
+        if self.position >= self._slots:
+            self._grow()
+        call = self._call(None)
         call.token_array[0] = token
         self._run(call, self.position)
         self.position += 1
@@ -100,33 +108,62 @@ class DecodingState:
         call.inputs["input_pos"].write(positions)
         self._model.run(call.signature, call.inputs, call.outputs)
 
-    def _call(self, length: int, start: int, *, logits: bool) -> _Call:
-        """The fastest way to read ``length`` tokens from slot ``start``."""
-        facts = self._manifest.model
-        prefill = None if logits or length not in facts.prefill_lengths else length
-        for window in self.windows:
-            known = prefill is None or prefill in windowed_lengths(facts.prefill_lengths, window)
-            if known and start + length <= window:
-                break
-        else:
-            return self._bound(signature_name(prefill), length)
-        return self._bound(signature_name(prefill, window), length)
+    def _size_for(self, count: int) -> int:
+        """The least slots that hold ``count`` tokens; the most there are if none do."""
+        return next((slots for slots in self.sizes if slots >= count), self.sizes[-1])
 
-    def _bound(self, signature: str, length: int) -> _Call:
-        if signature in self._calls:
-            return self._calls[signature]
+    def _grow(self) -> None:
+        """Move the text to the next larger caches."""
+        smaller = self._slots
+        self._slots = self._size_for(self.position + 1)
+        if self._slots not in self._caches:
+            self._allocate(self._slots)
+        for cache in self._manifest.cache:
+            shape = cache_shape(cache, smaller)
+            values = np.zeros(cache_shape(cache, self._slots), cache.dtype)
+            filled = self._caches[smaller][cache.name].read(math.prod(shape), cache.dtype)
+            values[tuple(map(slice, shape))] = filled.reshape(shape)
+            self._caches[self._slots][cache.name].write(values)
+
+    def _clear(self, slots: int) -> None:
+        for cache in self._manifest.cache:
+            zeros = np.zeros(cache_shape(cache, slots), cache.dtype)
+            self._caches[slots][cache.name].write(zeros)
+
+    def _allocate(self, slots: int) -> None:
+        """Make caches of one size; what they hold is undefined."""
+        decode = self._signature(None, slots)
+        self._caches[slots] = {
+            cache.name: self._model.input_buffer(decode, cache.name)
+            for cache in self._manifest.cache
+        }
+
+    def _signature(self, length: int | None, slots: int) -> str:
+        whole = slots == self._manifest.model.context_length
+        return signature_name(length, None if whole else slots)
+
+    def _call(self, length: int | None) -> _Call:
+        """The graph that reads ``length`` tokens, or decodes one, with the caches in use."""
+        if (self._slots, length) in self._calls:
+            return self._calls[self._slots, length]
+        if self._slots not in self._caches:
+            self._allocate(self._slots)
+            self._clear(self._slots)
+        signature = self._signature(length, self._slots)
+        caches = self._caches[self._slots]
         inputs = {
-            name: self._caches.get(name) or self._model.input_buffer(signature, name)
+            name: caches.get(name) or self._model.input_buffer(signature, name)
             for name in self._model.signatures[signature].inputs
         }
         # The same buffer in and out: the cache is updated in place and never copied.
         outputs = {
-            name: self._caches.get(name, self._logits)
+            name: caches.get(name, self._logits)
             for name in self._model.signatures[signature].outputs
         }
-        tokens, positions = np.zeros(length, np.int32), np.arange(length, dtype=np.int32)
+        count = length or 1
+        tokens, positions = np.zeros(count, np.int32), np.arange(count, dtype=np.int32)
         call = _Call(signature, tokens, positions, inputs, outputs)
-        self._calls[signature] = call
+        self._calls[self._slots, length] = call
         return call
 
 
@@ -171,15 +208,14 @@ def check_signatures(model: RuntimeModel, manifest: Manifest) -> None:
     answer there.
     """
     facts = manifest.model
-    caches = {cache.name: TensorSpec(cache.shape, cache.dtype) for cache in manifest.cache}
-    lengths: list[int | None] = [None, *facts.prefill_lengths]
-    expected = {signature_name(length): length for length in lengths}
-    for window in facts.windows:
-        for length in (None, *windowed_lengths(facts.prefill_lengths, window)):
-            expected[signature_name(length, window)] = length
-    for name, length in expected.items():
+    for length, slots in signature_variants(facts.prefill_lengths, facts.short_caches):
+        name = signature_name(length, slots)
         if name not in model.signatures:
             raise IncompatibleArtifactError(f"the model lacks the signature {name!r}")
+        caches = {
+            cache.name: TensorSpec(cache_shape(cache, slots or facts.context_length), cache.dtype)
+            for cache in manifest.cache
+        }
         inputs = caches | {
             "tokens": TensorSpec((1, length or 1), "int32"),
             "input_pos": TensorSpec((length or 1,), "int32"),
@@ -189,6 +225,17 @@ def check_signatures(model: RuntimeModel, manifest: Manifest) -> None:
             outputs["logits"] = TensorSpec((1, 1, facts.vocabulary_size), "float32")
         _check_tensors(f"an input of {name!r}", inputs, model.signatures[name].inputs)
         _check_tensors(f"an output of {name!r}", outputs, model.signatures[name].outputs)
+
+
+def cache_shape(cache: CacheBuffer, slots: int) -> tuple[int, ...]:
+    """Shape of a cache with S = ``slots``: keys ``[1, Hkv, S, D]``, values ``[1, Hkv, D, S]``."""
+    axis = slot_axis(cache.name)
+    return (*cache.shape[:axis], slots, *cache.shape[axis + 1 :])
+
+
+def slot_axis(cache: str) -> int:
+    """The axis along which tokens lie in the cache of that name."""
+    return 2 if cache.startswith("kv_cache_k") else 3
 
 
 def _check_tensors(

@@ -14,7 +14,7 @@ import numpy as np
 
 from .artifact import Artifact
 from .completion import Chunk, Completion, Score, TokenLogprob
-from .decoding import DecodingStates
+from .decoding import DecodingStates, slot_axis
 from .errors import (
     ContextOverflowError,
     CorruptArtifactError,
@@ -213,12 +213,13 @@ class Interpreter:
         self._reader.check_ids(inputs["tokens"].ravel())
         positions = inputs["input_pos"]
         start, length = int(positions[0]), positions.size
+        slots = min(inputs[name].shape[slot_axis(name)] for name in caches)
         # The graph reads only the first position, and the runtime clamps a write past the end.
         if (positions != np.arange(start, start + length)).any() or not (
-            0 <= start <= self._context_length - length
+            0 <= start <= slots - length
         ):
             raise ContextOverflowError(
-                f"expected input_pos to count up by one inside 0..{self._context_length - 1}; "
+                f"expected input_pos to count up by one inside 0..{slots - 1}; "
                 f"got {positions.tolist()}"
             )
         return self._model.call(signature, inputs)

@@ -42,7 +42,7 @@ class Model:
     vocabulary_size: int
     context_length: int
     prefill_lengths: tuple[int, ...]
-    windows: tuple[int, ...] = ()
+    short_caches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,11 @@ def _check_facts(manifest: Manifest) -> None:
             f"model.prefill_lengths must rise from 1 to at most the context of "
             f"{model.context_length}; got {list(model.prefill_lengths)}"
         )
-    windows = [0, *model.windows, model.context_length]
-    if windows != sorted(set(windows)):
+    caches = [0, *model.short_caches, model.context_length]
+    if caches != sorted(set(caches)):
         raise ValueError(
-            f"model.windows must rise and stay below the context of {model.context_length}; got "
-            f"{list(model.windows)}"
+            f"model.short_caches must rise and stay below the context of {model.context_length}; "
+            f"got {list(model.short_caches)}"
         )
     start = () if manifest.tokens.start is None else (manifest.tokens.start,)
     for token in (*start, *manifest.tokens.stop):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
 import math
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,7 @@ class RuntimeModel:
         """Free the model, after the run that may be in progress."""
         with self._lock, _quiet_stderr():
             self._compiled = self._source = None
+        _return_freed_memory()
 
     def check_usable(self) -> None:
         """Refuse a model that cannot run any more.
@@ -198,6 +200,13 @@ def thread_count(threads: int | None) -> int:
     """
     available = os.cpu_count() or 1
     return min(4, available) if threads is None else check_integer("threads", threads, 1, available)
+
+
+def _return_freed_memory() -> None:
+    """Let glibc give back what was freed: after a model of 1.5 B parameters it keeps 700 MB."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library has no such call
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _specs(details: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorSpec]:

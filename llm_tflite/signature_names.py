@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
-def signature_name(length: int | None, window: int | None = None) -> str:
+def signature_name(length: int | None, slots: int | None = None) -> str:
     """Name the graph that reads ``length`` tokens at once.
 
     Args:
         length: Tokens per call of a prefill graph; None for the one that decodes.
-        window: How many slots of the cache its attention reads; None for all of them. LiteRT-LM
-            takes any name that begins with ``prefill`` or ``decode`` for a graph without such a
-            limit.
+        slots: How many tokens its caches hold; None for the whole context. LiteRT-LM takes any name
+            that begins with ``prefill`` or ``decode`` for a graph with caches of the whole context.
     """
     name = "decode" if length is None else f"prefill_{length}"
-    return name if window is None else f"window_{window}_{name}"
+    return name if slots is None else f"cache_{slots}_{name}"
 
 
-def windowed_lengths(prefill_lengths: Sequence[int], window: int) -> list[int]:
-    """Which prefill lengths have a graph for ``window``: the longest that fits."""
-    return [max(fitting)] if (fitting := [t for t in prefill_lengths if t <= window]) else []
+def signature_variants(
+    prefill_lengths: Sequence[int], short_caches: Sequence[int]
+) -> Iterator[tuple[int | None, int | None]]:
+    """Length and slots of every graph of an artifact, ``decode`` first."""
+    for slots in (None, *short_caches):
+        yield None, slots
+        yield from ((t, slots) for t in prefill_lengths if slots is None or t <= slots)

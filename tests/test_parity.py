@@ -66,7 +66,7 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
     model = request.param()
     path = tmp_path_factory.mktemp("parity") / "model.litertlm"
-    # The long context brings a window of 256 slots, which the answers of 200 tokens fill.
+    # The long context brings the caches of 256 slots too in which these answers are given.
     context_length = min(2 * CONTEXT, position_limit(model) or 2 * CONTEXT)
     lt.Converter(
         model, quantizer="none", context_length=context_length, prefill_lengths=(8, 32)

@@ -66,7 +66,7 @@ def test_a_product_with_a_cache_is_the_plain_einsum(
     cache = RANDOM.normal(size=(1, 16, heads, 8)).astype(np.float32)
     other = RANDOM.normal(size=other_shape).astype(np.float32)
     tensor = CacheTensor("cache", kind, cache.shape)
-    views = CacheViews(window=16)
+    views = CacheViews()
 
     def product() -> tf.Tensor:
         logical = views.register(tf.constant(cache.transpose(tensor.permutation)), tensor)
@@ -76,24 +76,6 @@ def test_a_product_with_a_cache_is_the_plain_einsum(
 
     expected = np.einsum(subscripts, other, np.repeat(cache, 4 // heads, axis=2))
     np.testing.assert_allclose(run(product, views), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_a_window_reads_its_slots_and_writes_to_the_whole_cache() -> None:
-    cache = RANDOM.normal(size=(1, 16, 2, 8)).astype(np.float32)
-    update = RANDOM.normal(size=(1, 1, 2, 8)).astype(np.float32)
-    for kind in ("key", "value"):
-        tensor = CacheTensor("cache", kind, cache.shape)
-        views = CacheViews(window=4)
-
-        def written(tensor: CacheTensor = tensor, views: CacheViews = views) -> tf.Tensor:
-            logical = views.register(tf.constant(cache.transpose(tensor.permutation)), tensor)
-            assert logical.shape == (1, 4, 2, 8)
-            return views.stored(keras.ops.slice_update(logical, [0, 3, 0, 0], update), tensor)
-
-        expected = cache.copy()
-        expected[:, 3:4] = update
-        found = run(written, views)
-        np.testing.assert_array_equal(found, expected.transpose(tensor.permutation))
 
 
 def test_a_weight_read_in_a_second_order_falls_back_to_its_own_shape() -> None:
@@ -135,7 +117,7 @@ def test_normalization_is_that_of_keras(center: bool) -> None:
 
 def test_everything_is_put_back_after_a_failure() -> None:
     before = (keras.ops.einsum, keras.layers.Softmax.call)
-    with pytest.raises(ZeroDivisionError), intercept(CacheViews(4)), additive_masks():
+    with pytest.raises(ZeroDivisionError), intercept(CacheViews()), additive_masks():
         raise ZeroDivisionError
     assert (keras.ops.einsum, keras.layers.Softmax.call) == before
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 FILE_IDENTIFIER = b"TFL3"
@@ -27,6 +28,14 @@ def pack(model: Any) -> bytes:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def embed_buffers(model: Any, data: bytes) -> None:
+    """Bring the constants that lie behind the flatbuffer in ``data`` into the ``ModelT``."""
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1 mean that there is none
+            content = data[buffer.offset : buffer.offset + buffer.size]
+            buffer.data, buffer.offset, buffer.size = np.frombuffer(content, np.uint8), 0, 0
 
 
 def operator_code(model: Any, operator: Any) -> int:

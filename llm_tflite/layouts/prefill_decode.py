@@ -63,7 +63,7 @@ def write_core(
     strategy: QuantizationStrategy,
     context_length: int,
     prefill_lengths: Sequence[int],
-    windows: Sequence[int],
+    short_caches: Sequence[int],
     report: Report,
 ) -> CoreModel:
     """Write the ``.tflite`` form of a Keras model to ``stream``.
@@ -74,7 +74,7 @@ def write_core(
         strategy: How each matrix is stored.
         context_length: Cache slots, S.
         prefill_lengths: T of each ``prefill_{T}``.
-        windows: Slots that attention reads in further signatures, each less than S.
+        short_caches: Cache slots of further signatures, each less than S.
         report: Called at every step.
 
     Raises:
@@ -84,7 +84,7 @@ def write_core(
     """
     report(Progress("tracing", 0, 1))
     cache = probe_cache(model, context_length)
-    signatures, weights = trace_signatures(model, cache, prefill_lengths, windows)
+    signatures, weights = trace_signatures(model, cache, prefill_lengths, short_caches)
     report(Progress("converting the graph", 0, 1))
     flatbuffer = convert_skeleton(signatures)
     share_buffers(flatbuffer)

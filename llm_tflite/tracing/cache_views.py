@@ -26,43 +26,28 @@ Op = Callable[..., Any]
 
 @dataclass(frozen=True)
 class _View:
-    """A whole cache, and the part of it that attention reads."""
+    """A cache in its stored form, and what was done to its logical one."""
 
     stored: tf.Tensor
-    read: tf.Tensor
     tensor: CacheTensor
     repeats: int = 1
 
 
 class CacheViews:
-    """The caches of one trace, and the ``keras.ops`` that know them.
-
-    Args:
-        window: How many slots attention reads, from the first; the others are only carried along.
-    """
+    """The caches of one trace, and the ``keras.ops`` that know them."""
 
     intercepted = ("slice_update", "repeat", "einsum", "multiply", "dot_product_attention")
 
-    def __init__(self, window: int) -> None:
+    def __init__(self) -> None:
         self._views: dict[str, _View] = {}
-        self._window = window
         # By the name of a product: how to make it again from other activations.
         self._products: dict[str, tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]] = {}
 
     def register(self, stored: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
-        """Return the logical form of a stored cache's first slots; using it is using the cache."""
-        read = self._read(stored, tensor)
-        logical = tf.transpose(read, tensor.inverse_permutation)
-        self._views[logical.name] = _View(stored, read, tensor)
+        """Return the logical form of a stored cache; using it is using the cache."""
+        logical = tf.transpose(stored, tensor.inverse_permutation)
+        self._views[logical.name] = _View(stored, tensor)
         return logical
-
-    def _read(self, stored: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
-        """The part of a stored cache that attention reads."""
-        if self._window == tensor.slots:
-            return stored
-        size = list(tensor.shape)
-        size[tensor.permutation.index(1)] = self._window
-        return tf.slice(stored, [0, 0, 0, 0], size)
 
     def stored(self, logical: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
         """Return the stored form of a logical cache, without a copy where it is a view."""
@@ -168,7 +153,7 @@ def _product(equation: Equation, at: int, view: _View, other: tf.Tensor) -> tf.T
     other = tf.reshape(other, [dims[batch], kv_heads, flat_rows, dims[contracted]])
     # Keys are [.., S, D] and values [.., D, S], so that attention contracts either's last axis.
     last = size if view.tensor.kind == "key" else sequence
-    product = tf.matmul(other, view.read, transpose_b=contracted == last)
+    product = tf.matmul(other, view.stored, transpose_b=contracted == last)
 
     dims[free] = product.shape[-1]
     order = "".join([batch, head, *rows, free])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import tensorflow as tf
@@ -67,6 +67,15 @@ class CacheStructure:
     tensors: tuple[CacheTensor, ...]
     stacked: bool
     dtype: tf.DType
+
+    def with_slots(self, slots: int) -> CacheStructure:
+        """Return the same structure for a context of another length."""
+        return replace(
+            self,
+            tensors=tuple(
+                replace(t, logical_shape=(1, slots, *t.logical_shape[2:])) for t in self.tensors
+            ),
+        )
 
     def pack(self, tensors: Mapping[str, Any]) -> Any:
         """Nest per-layer logical tensors the way that ``call_with_cache`` expects them."""

@@ -8,7 +8,7 @@ mask is computed in the graph, from ``input_pos[0]``, by the model's own code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import UnsupportedModelError
-from ..signature_names import signature_name, windowed_lengths
+from ..signature_names import signature_name, signature_variants
 from .cache_views import CacheViews
 from .fold import fold, make_constant
 from .interception import intercept
@@ -56,7 +56,7 @@ class Signature:
     """One recorded function.
 
     Attributes:
-        name: ``decode`` or ``prefill_{T}``.
+        name: ``decode``, ``prefill_{T}``, or one of them for a shorter cache.
         graph: A GraphDef without variables.
         inputs: Its placeholders, by the signature's names.
         outputs: Its results, by the signature's names.
@@ -72,23 +72,22 @@ def trace_signatures(
     model: Any,
     cache: CacheStructure,
     prefill_lengths: Sequence[int],
-    windows: Sequence[int],
+    short_caches: Sequence[int],
 ) -> tuple[list[Signature], list[WeightInput]]:
     """Trace ``decode`` and one ``prefill_{T}`` for each length; also return the weights they take.
 
-    For each window, ``decode`` and the longest prefill that fits are traced once more, with
-    attention over the window's slots alone: attention costs what the slots cost that it reads,
-    whether they are used or not (GPT-2 124M with 1024 slots: 33 ms per token, with a window of 256:
-    17 ms).
+    They are traced once more for each of ``short_caches``, with caches of so many slots: attention
+    costs what is allocated, used or not (GPT-2 124M: 21 ms per token with 1024 slots, 14 ms with
+    128).
 
     Raises:
         UnsupportedModelError: The model reads a weight in different forms in different signatures.
     """
     signatures = []
     weights: dict[str, WeightInput] = {}
-    for length, window in _variants(prefill_lengths, windows):
-        name = signature_name(length, window)
-        signature, read = _trace(model, cache, name, length, window)
+    for length, slots in signature_variants(prefill_lengths, short_caches):
+        name = signature_name(length, slots)
+        signature, read = _trace(model, cache.with_slots(slots) if slots else cache, name, length)
         signatures.append(signature)
         for weight in read:
             known = weights.get(weight.name, weight)
@@ -107,24 +106,10 @@ def trace_signatures(
     return signatures, list(weights.values())
 
 
-def _variants(
-    prefill_lengths: Sequence[int], windows: Sequence[int]
-) -> Iterator[tuple[int | None, int | None]]:
-    """Length and window of every signature, ``decode`` first."""
-    yield None, None
-    for length in prefill_lengths:
-        yield length, None
-    for window in windows:
-        yield None, window
-        yield from ((t, window) for t in windowed_lengths(prefill_lengths, window))
-
-
 def _trace(
-    model: Any, cache: CacheStructure, name: str, length: int | None, window: int | None
+    model: Any, cache: CacheStructure, name: str, length: int | None
 ) -> tuple[Signature, list[WeightInput]]:
-    inputs, outputs, views = _record(
-        model, cache, length or 1, window or cache.tensors[0].slots, with_logits=length is None
-    )
+    inputs, outputs, views = _record(model, cache, length or 1, with_logits=length is None)
     graph = fold(
         outputs[cache.tensors[0].name].graph.as_graph_def(add_shapes=True),
         [tensor.name for tensor in outputs.values()],
@@ -145,7 +130,7 @@ def _trace(
 
 
 def _record(
-    model: Any, cache: CacheStructure, length: int, window: int, *, with_logits: bool
+    model: Any, cache: CacheStructure, length: int, *, with_logits: bool
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], list[WeightView]]:
     """Run the model's code on symbolic tensors; returns inputs, outputs and the weights' views."""
     # No variable is read here, each has a placeholder: a plain graph will do, and a function of
@@ -157,7 +142,7 @@ def _record(
         }
         for tensor in cache.tensors:
             inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
-        caches = CacheViews(window)
+        caches = CacheViews()
         weights = WeightViews(
             (f"weight_{i}", variable) for i, variable in enumerate(model.variables)
         )

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ..errors import ConversionError
 from ..flatbuffer.merge import Part, merge
-from ..flatbuffer.model import parse
+from ..flatbuffer.model import embed_buffers, parse
 from .signatures import Signature
 
 
@@ -36,6 +36,8 @@ def _convert(signature: Signature) -> Part:
         signature.graph, list(signature.inputs.values()), list(signature.outputs.values())
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    # Else the converter reads its result in Python, to merge constants that `share_buffers` merges.
+    converter._experimental_use_buffer_offset = True
     try:
         data = bytes(converter.convert())
     except Exception as error:  # The converter raises its own, private, error types.
@@ -43,7 +45,9 @@ def _convert(signature: Signature) -> Part:
             f"expected every operation of {signature.name} to have a builtin TFLite form; the "
             f"TensorFlow Lite converter refused: {_first_lines(error)}"
         ) from error
-    return Part(signature.name, parse(data), list(signature.inputs), list(signature.outputs))
+    model = parse(data)
+    embed_buffers(model, data)
+    return Part(signature.name, model, list(signature.inputs), list(signature.outputs))
 
 
 def _first_lines(error: Exception, count: int = 4) -> str:

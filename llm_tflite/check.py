@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .decoding import DecodingState, check_signatures
 from .errors import DisagreementError
 from .manifest import Manifest
-from .runtime import RuntimeModel
+from .runtime import RuntimeModel, return_freed_memory
 
 _RANDOM_TOKENS = 12
 _GREEDY_TOKENS = 8
@@ -51,6 +51,7 @@ def check_core(
         DisagreementError: Showing what both sides say.
         IncompatibleArtifactError: The file lacks a signature that the manifest promises.
     """
+    return_freed_memory()  # the converter's, before as much is taken again
     tokens, ours, figures, ends = _check_whole_context(path, manifest, prompt, lossless)
     figures["short_caches"] = {
         str(slots): _check_short_caches(path, manifest, slots, end, lossless)

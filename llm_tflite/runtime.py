@@ -166,7 +166,7 @@ class RuntimeModel:
         """Free the model, after the run that may be in progress."""
         with self._lock, _quiet_stderr():
             self._compiled = self._source = None
-        _return_freed_memory()
+        return_freed_memory()
 
     def check_usable(self) -> None:
         """Refuse a model that cannot run any more.
@@ -202,8 +202,8 @@ def thread_count(threads: int | None) -> int:
     return min(4, available) if threads is None else check_integer("threads", threads, 1, available)
 
 
-def _return_freed_memory() -> None:
-    """Let glibc give back what was freed: after a model of 1.5 B parameters it keeps 700 MB."""
+def return_freed_memory() -> None:
+    """Let glibc give back what was freed; of a model of 1.5 B parameters it would keep 700 MB."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library has no such call
             ctypes.CDLL(None).malloc_trim(0)

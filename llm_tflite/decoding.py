@@ -190,7 +190,7 @@ class DecodingStates:
             state = self._idle.pop()
         except IndexError:
             state = DecodingState(self._model, self._manifest)
-        state.position = 0
+        state.prefill(())
         try:
             yield state
         finally:

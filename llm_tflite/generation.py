@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from .decoding import DecodingState
 from .sampling import Sampler, Sampling, log_probabilities, top_tokens
 from .text import StopStrings, Utf8Assembler
 from .tokenizers import Tokenizer
+
+Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,51 @@ class Request:
     logprobs: int | None
 
 
+class Writer(Protocol):
+    """Where the tokens of an answer come from."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no further token can come."""
+
+    def read(self, prompt: Sequence[int]) -> None:
+        """Begin anew and read a prompt but for its last token."""
+
+    def write(self, token: int) -> tuple[int, Logits | None]:
+        """Read ``token``; return the next one, and the logits it was chosen from, if known.
+
+        Raises:
+            FloatingPointError: They are not finite, so there is no choice.
+        """
+
+
+class CacheWriter:
+    """Chooses tokens from the logits of a model with a cache."""
+
+    def __init__(self, state: DecodingState, request: Request) -> None:
+        """Write with a state that nobody else uses."""
+        self._state = state
+        self._sampler = Sampler(request.sampling, request.prompt)
+
+    @property
+    def full(self) -> bool:
+        """Whether the cache has no slot for a further token."""
+        return self._state.full
+
+    def read(self, prompt: Sequence[int]) -> None:
+        """Begin anew and read a prompt but for its last token."""
+        self._state.prefill(prompt[:-1])
+
+    def write(self, token: int) -> tuple[int, Logits | None]:
+        """Read ``token`` and choose the next one."""
+        logits = self._state.decode(token)
+        try:
+            return self._sampler.pick(logits), logits
+        except FloatingPointError:
+            self._state.clear()
+            raise
+
+
 class Generation:
     """Produces the chunks of one request and keeps count."""
 
@@ -37,7 +85,6 @@ class Generation:
         self._request = request
         self._tokenizer = tokenizer
         self._load_s = load_s
-        self._sampler = Sampler(request.sampling, request.prompt)
         self._assembler = Utf8Assembler()
         self._stops = StopStrings(request.stop)
         self._texts: list[str] = []
@@ -48,17 +95,17 @@ class Generation:
         self._prefill_s = self._decode_s = 0.0
         self._first_token_s: float | None = None
 
-    def chunks(self, state: DecodingState) -> Iterator[Chunk]:
+    def chunks(self, writer: Writer) -> Iterator[Chunk]:
         """Yield one chunk per new token, then one with the completion."""
         token = self._request.prompt[-1]
-        reason = self._limit(state)
+        reason = self._limit(writer)
         if reason is None:
             began = perf_counter()
-            state.prefill(self._request.prompt[:-1])
+            writer.read(self._request.prompt)
             self._prefill_s = perf_counter() - began
         while reason is None:
             began = perf_counter()
-            token, chunk, reason = self._step(state, token)
+            token, chunk, reason = self._step(writer, token)
             self._decode_s += perf_counter() - began
             if self._decoded == 1:
                 self._first_token_s = self._prefill_s + self._decode_s
@@ -66,36 +113,32 @@ class Generation:
                 yield chunk
         yield self._end(reason)
 
-    def _step(
-        self, state: DecodingState, token: int
-    ) -> tuple[int, Chunk | None, FinishReason | None]:
+    def _step(self, writer: Writer, token: int) -> tuple[int, Chunk | None, FinishReason | None]:
         """Read ``token``; return the next one, its chunk, and why it is the last, if it is."""
-        logits = state.decode(token)
         try:
-            token = self._sampler.pick(logits)
+            token, logits = writer.write(token)
         except FloatingPointError as e:
             self._error = str(e)
-            state.clear()
             return token, None, "error"
         self._decoded += 1
         if token in self._request.stop_token_ids:
             return token, None, "stop"
         chunk = self._accept(token, logits)
-        return token, chunk, "stop" if self._stops.found else self._limit(state)
+        return token, chunk, "stop" if self._stops.found else self._limit(writer)
 
-    def _limit(self, state: DecodingState) -> FinishReason | None:
+    def _limit(self, writer: Writer) -> FinishReason | None:
         if len(self._tokens) == self._request.max_new_tokens:
             return "length"
-        return "context" if state.full else None
+        return "context" if writer.full else None
 
-    def _accept(self, token: int, logits: npt.NDArray[np.float32]) -> Chunk:
+    def _accept(self, token: int, logits: Logits | None) -> Chunk:
         self._tokens.append(token)
         text = ""
         if self._tokenizer is not None:
             data = self._tokenizer.token_bytes(token)
             text = self._stops.push(self._assembler.push(data))
             self._texts.append(text)
-        if self._request.logprobs is None:
+        if self._request.logprobs is None or logits is None:
             return Chunk(text, (token,))
         self._logprobs.append(token_logprob(token, logits, top=self._request.logprobs))
         return Chunk(text, (token,), (self._logprobs[-1],))
@@ -122,7 +165,7 @@ class Generation:
         return Chunk(text, completion=completion)
 
 
-def token_logprob(token: int, logits: npt.NDArray[np.float32], *, top: int = 0) -> TokenLogprob:
+def token_logprob(token: int, logits: Logits, *, top: int = 0) -> TokenLogprob:
     """Return how probable ``token`` is, and the ``top`` most probable tokens."""
     values = log_probabilities(logits)
     best = top_tokens(logits, top) if top else ()

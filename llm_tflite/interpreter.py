@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Self, TypedDict, Unpack
 
-import numpy as np
-
 from .artifact import Artifact
-from .completion import Chunk, Completion, Score, TokenLogprob
-from .decoding import DecodingStates, slot_axis
+from .cache_engine import CacheEngine
+from .completion import Chunk, Completion, Score
+from .engine import Engine
 from .errors import (
-    ContextOverflowError,
     CorruptArtifactError,
+    IncompatibleArtifactError,
     InvalidOptionError,
     PromptError,
-    RuntimeFailureError,
 )
 from .files import PathLike, open_regular
-from .generation import Generation, Request, token_logprob
+from .generation import Request
 from .manifest import Manifest
 from .options import check_integer
 from .prompt import Prompt, PromptReader
-from .runtime import Array, RuntimeModel, Signature, thread_count
+from .runtime import Array, Signature, thread_count
 from .sampling import Sampling
+from .tokenizers import Tokenizer
 
 _MAX_LOGPROBS = 20
 
@@ -95,12 +94,12 @@ class Interpreter:
         """Verify the artifact, then open it."""
         began = perf_counter()
         threads = thread_count(threads)
-        artifact, self._model = _open(source, threads)
-        self._manifest = artifact.manifest
-        self._context_window = self._window(context_window, self._context_length // 2)
-        self._tokenizer = artifact.tokenizer()
-        self._reader = PromptReader(self._manifest, self._tokenizer)
-        self._states = DecodingStates(self._model, self._manifest)
+        with _verified(source) as (artifact, model):
+            self._manifest = artifact.manifest
+            self._context_window = self._window(context_window, self._context_length // 2)
+            self._tokenizer = artifact.tokenizer()
+            self._reader = PromptReader(self._manifest, self._tokenizer)
+            self._engine = _engine(model, self._manifest, self._tokenizer, threads)
         self._load_s = perf_counter() - began
 
     @property
@@ -111,7 +110,7 @@ class Interpreter:
     @property
     def signatures(self) -> Mapping[str, Signature]:
         """The entry points of the model, with shapes and types, as ``run`` takes them."""
-        return self._model.signatures
+        return self._engine.signatures
 
     def generate(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Completion:
         """Return the whole answer to a prompt; arguments and errors are those of ``stream``."""
@@ -138,8 +137,10 @@ class Interpreter:
             InvalidOptionError: An option has a value that no answer could honour.
             ClosedError: The interpreter was closed, perhaps in the middle of the stream.
         """
-        self._model.check_usable()
-        return self._chunks(self._request(prompt, **options))
+        self._engine.check_usable()
+        request = self._request(prompt, **options)
+        self._engine.check_request(request)
+        return self._engine.chunks(request, self._tokenizer, self._load_s)
 
     def score(self, prompt: Prompt, *, allow_special_tokens: bool = False) -> Score:
         """Return how probable the model finds a text, token by token.
@@ -150,26 +151,11 @@ class Interpreter:
             ContextOverflowError: It is longer than the context.
             RuntimeFailureError: The model's scores are not finite.
         """
-        self._model.check_usable()
+        self._engine.check_usable()
         ids = self._reader.read(prompt, allow_special_tokens=allow_special_tokens)
         if len(ids) < 2:
             raise PromptError("expected at least two tokens to score: the first one predicts none")
-        if len(ids) > self._context_length + 1:
-            raise ContextOverflowError(
-                f"at most {self._context_length + 1} tokens can be scored at once; got {len(ids)}: "
-                f"score the text in parts"
-            )
-        scored: list[TokenLogprob] = []
-        with self._states.take() as state:
-            for token, following in pairwise(ids):
-                logits = state.decode(token)
-                if not np.isfinite(logits.max()):
-                    state.clear()
-                    raise RuntimeFailureError(
-                        f"the model's scores after token {len(scored)} are not finite"
-                    )
-                scored.append(token_logprob(following, logits))
-        return Score(tuple(scored))
+        return Score(tuple(self._engine.score(ids)))
 
     def tokenize(self, text: str, *, allow_special_tokens: bool = False) -> list[int]:
         """Return the tokens of a text, without a start token.
@@ -177,7 +163,7 @@ class Interpreter:
         Raises:
             PromptError: It cannot be tokenized, or the artifact has no tokenizer.
         """
-        self._model.check_usable()
+        self._engine.check_usable()
         if not isinstance(text, str):
             raise PromptError(f"expected text; got {type(text).__name__}")
         tokenizer = self._reader.tokenizer
@@ -189,7 +175,7 @@ class Interpreter:
         Raises:
             PromptError: An id is outside the vocabulary, or the artifact has no tokenizer.
         """
-        self._model.check_usable()
+        self._engine.check_usable()
         return self._reader.tokenizer.decode(self._reader.check_ids(ids))
 
     def run(self, signature: str, **arrays: Array) -> dict[str, Array]:
@@ -207,27 +193,12 @@ class Interpreter:
             PromptError: A token is outside the vocabulary.
             ContextOverflowError: The positions are not consecutive slots of the cache.
         """
-        self._model.check_usable()
-        caches = {cache.name for cache in self._manifest.cache}
-        inputs = self._model.check_arrays(signature, arrays, optional=caches)
-        self._reader.check_ids(inputs["tokens"].ravel())
-        positions = inputs["input_pos"]
-        start, length = int(positions[0]), positions.size
-        slots = min(inputs[name].shape[slot_axis(name)] for name in caches)
-        # The graph reads only the first position, and the runtime clamps a write past the end.
-        if (positions != np.arange(start, start + length)).any() or not (
-            0 <= start <= slots - length
-        ):
-            raise ContextOverflowError(
-                f"expected input_pos to count up by one inside 0..{slots - 1}; "
-                f"got {positions.tolist()}"
-            )
-        return self._model.call(signature, inputs)
+        self._engine.check_usable()
+        return self._engine.run(signature, arrays)
 
     def close(self) -> None:
         """Free the model. Calls after this raise ``ClosedError``; closing again does nothing."""
-        self._states.close()
-        self._model.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         """Use the interpreter in a ``with`` block, which closes it."""
@@ -250,10 +221,6 @@ class Interpreter:
         if value is None:
             return max(1, default)
         return check_integer("context_window", value, 1, self._context_length)
-
-    def _chunks(self, request: Request) -> Iterator[Chunk]:
-        with self._states.take() as state:
-            yield from Generation(request, self._tokenizer, self._load_s).chunks(state)
 
     def _request(
         self,
@@ -290,20 +257,22 @@ class Interpreter:
             prompt=ids,
             trimmed_tokens=trimmed,
             max_new_tokens=max_new_tokens,
-            sampling=sampling or Sampling.greedy(),
+            sampling=self._engine.sampling(sampling),
             stop=stop_strings,
             stop_token_ids=frozenset(stop_tokens),
             logprobs=logprobs,
         )
 
 
-def _open(source: PathLike | bytes, threads: int) -> tuple[Artifact, RuntimeModel]:
-    """Open an artifact whose every byte was compared with its digest first."""
+@contextmanager
+def _verified(source: PathLike | bytes) -> Iterator[tuple[Artifact, str | bytes]]:
+    """Yield an artifact whose every byte was compared with its digest, and its model's place."""
     if isinstance(source, bytes):
         artifact = Artifact.from_bytes(source)
         artifact.verify()
         begin, end = artifact.model_section()
-        return artifact, RuntimeModel(source[begin:end], threads=threads)
+        yield artifact, source[begin:end]
+        return
     with open_regular(source) as stream:
         artifact = Artifact.open(source)
         artifact.verify()
@@ -315,7 +284,22 @@ def _open(source: PathLike | bytes, threads: int) -> tuple[Artifact, RuntimeMode
             )
         if begin > 0:
             stream.seek(begin)
-            return artifact, RuntimeModel(stream.read(end - begin), threads=threads)
+            yield artifact, stream.read(end - begin)
+            return
         descriptor = Path(f"/dev/fd/{stream.fileno()}")
-        path = descriptor if descriptor.exists() else Path(source)
-        return artifact, RuntimeModel(str(path), threads=threads)
+        yield artifact, str(descriptor if descriptor.exists() else Path(source))
+
+
+def _engine(
+    model: str | bytes, manifest: Manifest, tokenizer: Tokenizer | None, threads: int
+) -> Engine:
+    """Open a model by the layout that its manifest names."""
+    if manifest.layout == "prefill_decode":
+        return CacheEngine(model, manifest, threads=threads)
+    if manifest.layout == "generate":
+        from .text_engine import TextEngine
+
+        return TextEngine(model, manifest, tokenizer, threads=threads)
+    raise IncompatibleArtifactError(
+        f"this library runs the layouts 'prefill_decode' and 'generate'; got {manifest.layout!r}"
+    )

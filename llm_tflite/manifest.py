@@ -101,6 +101,23 @@ class SectionFacts:
 
 
 @dataclass(frozen=True)
+class TextFacts:
+    """What a graph that takes and gives text was made for.
+
+    Attributes:
+        form: ``bytes``: uint8 that ends in one zero. ``string``: a string tensor.
+        special_tokens: Whether the names of control tokens in a prompt stand for these tokens.
+        top_k: How many of the most probable tokens may be chosen; 1 is greedy.
+        temperature: What the logits are divided by where several tokens may be chosen.
+    """
+
+    form: Literal["bytes", "string"]
+    special_tokens: bool
+    top_k: int
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a reader must know of an artifact besides the model itself.
 
@@ -114,6 +131,7 @@ class Manifest:
     tokens: Tokens
     tokenizer: TokenizerFacts | None
     quantization: Quantization
+    text: TextFacts | None = None
     check: Mapping[str, Json] | None = None
     sections: Mapping[str, SectionFacts] = field(default_factory=dict)
     format_version: str = FORMAT_VERSION
@@ -260,6 +278,10 @@ def _decode(kind: Any, value: Json, where: str, *, lenient: bool) -> Any:
     # Numbers here are sizes, shapes and ids. bool is an int for Python, not for JSON.
     if kind is int and type(value) is int and 0 <= value < 1 << 63:
         return value
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is float and type(value) in (int, float):
+        return float(value)
     if kind is Any or (kind is str and isinstance(value, str)):
         return value
     expected = getattr(kind, "__name__", str(kind))

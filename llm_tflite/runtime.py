@@ -81,7 +81,7 @@ class RuntimeModel:
         """Open the model and read its signatures."""
         cpu = CpuOptions(num_threads=thread_count(threads), xnnpack_weight_cache_path=_WEIGHT_CACHE)
         create = CompiledModel.from_file if isinstance(source, str) else CompiledModel.from_buffer
-        with _quiet_stderr(), _runtime_errors("the runtime refused the model"):
+        with quiet_stderr(), runtime_errors("the runtime refused the model"):
             self._compiled = create(
                 source, options=Options(cpu_options=cpu), environment=_environment(os.getpid())
             )
@@ -164,7 +164,7 @@ class RuntimeModel:
 
     def close(self) -> None:
         """Free the model, after the run that may be in progress."""
-        with self._lock, _quiet_stderr():
+        with self._lock, quiet_stderr():
             self._compiled = self._source = None
         return_freed_memory()
 
@@ -188,7 +188,7 @@ class RuntimeModel:
         # The binding of ai-edge-litert 2.3 holds the GIL during a run, but nothing promises that.
         with self._lock:
             self.check_usable()
-            with _runtime_errors(failure):
+            with runtime_errors(failure):
                 yield self._compiled
 
 
@@ -217,7 +217,8 @@ def _specs(details: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorSpec]:
 
 
 @contextmanager
-def _runtime_errors(what: str) -> Iterator[None]:
+def runtime_errors(what: str) -> Iterator[None]:
+    """Turn the runtime's errors into ours; the message begins with ``what``."""
     try:
         yield
     except (RuntimeError, ValueError) as e:
@@ -225,7 +226,7 @@ def _runtime_errors(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Send the runtime's chatter to ``logging`` (level DEBUG) instead of the terminal.
 
     It prints some twenty lines per model, straight to file descriptor 2, and has no switch. What

@@ -33,8 +33,8 @@ class Tokenizer(Protocol):
             PromptError: The text holds half of a surrogate pair and has no UTF-8 form.
         """
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of a whole sequence, without control tokens."""
+    def decode(self, ids: Iterable[int], *, name_control_tokens: bool = False) -> str:
+        """Return the text of a whole sequence, without control tokens or with their names."""
 
     def token_bytes(self, token: int) -> bytes:
         """Return what one token adds to a continuation; nothing for control and unknown ids.
@@ -97,9 +97,15 @@ class BytePairTokenizer:
         tokenizer = self._special if allow_special_tokens else self._plain
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of a whole sequence, without control tokens."""
-        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+    def decode(self, ids: Iterable[int], *, name_control_tokens: bool = False) -> str:
+        """Return the text of a whole sequence; see ``Tokenizer.decode``."""
+        parts = [
+            str(self._added[token].content).encode()
+            if name_control_tokens and token in self._added
+            else self.token_bytes(token)
+            for token in ids
+        ]
+        return b"".join(parts).decode("utf-8", "replace")
 
     def token_bytes(self, token: int) -> bytes:
         """Return what one token adds to a continuation; nothing for control and unknown ids."""
@@ -157,14 +163,19 @@ class SentencePieceTokenizer:
             ids += self._processor.encode(part, out_type=int) if control is None else [control]
         return ids
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of a whole sequence, without control tokens."""
-        known = []
+    def decode(self, ids: Iterable[int], *, name_control_tokens: bool = False) -> str:
+        """Return the text of a whole sequence; see ``Tokenizer.decode``."""
+        texts, known = [], list[int]()
         for token in ids:
             _check_id(token)
-            if token < self.vocabulary_size and not self._processor.is_control(token):
+            if token >= self.vocabulary_size:
+                continue
+            if not self._processor.is_control(token):
                 known.append(int(token))
-        return str(self._processor.decode(known))
+            elif name_control_tokens:
+                texts += [str(self._processor.decode(known)), self._processor.id_to_piece(token)]
+                known = []
+        return "".join([*texts, str(self._processor.decode(known))])
 
     def token_bytes(self, token: int) -> bytes:
         """Return what one token adds to a continuation; nothing for control and unknown ids."""

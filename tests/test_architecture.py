@@ -32,12 +32,17 @@ FLOORS = {
     "layouts": 2,
     "quantizers": 2,
     "runtime": 2,
+    "text_runtime": 2,
+    "text_graph": 2,
     "tokenizers": 2,
     "tokenizer_assets": 2,
     "prompt": 2,
     "artifact": 3,
-    "check": 3,
+    "conversion": 3,
     "converter": 3,
+    "engine": 3,
+    "cache_engine": 3,
+    "text_engine": 3,
     "decoding": 3,
     "generation": 3,
     "interpreter": 3,
@@ -50,11 +55,11 @@ FLOORS = {
 
 # Who may import the heavy packages; everything else must work without them.
 HEAVY = {
-    "tensorflow": {"tracing", "cli", "demo"},
+    "tensorflow": {"tracing", "text_graph", "cli", "demo"},
     "keras": {"tracing", "cli", "demo"},
     "keras_hub": {"cli", "demo"},
     "litert_lm_builder": {"bundle"},
-    "ai_edge_litert": {"runtime", "flatbuffer", "bundle"},
+    "ai_edge_litert": {"runtime", "text_runtime", "flatbuffer", "bundle"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

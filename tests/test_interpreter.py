@@ -96,7 +96,7 @@ def test_the_runtime_prints_nothing_while_opening_and_running(tflite_path, capfd
 
 
 def test_what_others_write_while_the_runtime_is_quiet_is_passed_on(capfd):
-    with runtime._quiet_stderr():
+    with runtime.quiet_stderr():
         subprocess.run(["sh", "-c", "echo INFO: chatter >&2; echo mine >&2"], check=True)
     assert capfd.readouterr().err == "mine\n"
 
@@ -177,7 +177,7 @@ def test_streams_interleave_in_one_thread(interpreter):
 
 def test_an_abandoned_stream_gives_its_cache_back(interpreter):
     expected = interpreter.generate(PROMPT, max_new_tokens=10).token_ids
-    idle = interpreter._states._idle
+    idle = interpreter._engine._states._idle
     for _ in range(5):
         stream = interpreter.stream(PROMPT)
         next(stream)

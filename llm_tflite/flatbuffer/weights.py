@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,15 +25,41 @@ _FULLY_CONNECTED_VERSION = {8: 12, 4: 12}
 _EMBEDDING_LOOKUP_VERSION = {32: 1, 8: 3, 4: 4}
 
 
-class WeightInjector:
-    """Places weights into a skeleton, each stored once whatever the number of signatures."""
+@dataclass(frozen=True)
+class WeightSite:
+    """A tensor that waits for its weight."""
 
-    def __init__(self, model: Any, writer: ModelWriter) -> None:
+    subgraph: int
+    tensor: int
+
+
+def take_inputs(model: Any, names: Container[str]) -> dict[str, list[WeightSite]]:
+    """Turn inputs of a model's signatures into sites for weights; the signatures lose them."""
+    sites: dict[str, list[WeightSite]] = {}
+    for signature in model.signatureDefs:
+        subgraph = model.subgraphs[signature.subgraphIndex]
+        taken = [entry for entry in signature.inputs if entry.name.decode() in names]
+        for entry in taken:
+            site = WeightSite(signature.subgraphIndex, entry.tensorIndex)
+            sites.setdefault(entry.name.decode(), []).append(site)
+        tensors = {entry.tensorIndex for entry in taken}
+        subgraph.inputs = np.array([i for i in subgraph.inputs if i not in tensors], np.int32)
+        signature.inputs = [entry for entry in signature.inputs if entry not in taken]
+    return sites
+
+
+class WeightInjector:
+    """Places weights into a skeleton, each stored once however often it is read."""
+
+    def __init__(
+        self, model: Any, writer: ModelWriter, sites: Mapping[str, Sequence[WeightSite]]
+    ) -> None:
         self._model = model
         self._writer = writer
+        self._sites = sites
 
     def place(self, name: str, weight: QuantizedTensor) -> int:
-        """Make the input ``name`` of every signature the constant ``weight``.
+        """Make every tensor that waits for ``name`` the constant ``weight``.
 
         Returns:
             How many bytes were stored, scales included.
@@ -51,23 +79,17 @@ class WeightInjector:
                 quantization.scale = weight.scales.astype(np.float32)
                 quantization.zeroPoint = np.zeros(len(weight.scales), np.int64)
                 size += quantization.scale.nbytes
-        for signature in self._model.signatureDefs:
-            subgraph = self._model.subgraphs[signature.subgraphIndex]
-            for entry in signature.inputs:
-                if entry.name.decode() != name:
-                    continue
-                at = entry.tensorIndex
-                tensor = subgraph.tensors[at]
-                tensor.buffer = buffer
-                tensor.type = _TYPES[weight.bits]
-                tensor.quantization = (
-                    quantization
-                    if scales is None
-                    else self._blockwise(subgraph, tensor.name, scales, weight)
-                )
-                subgraph.inputs = np.array([i for i in subgraph.inputs if i != at], np.int32)
-                self._adapt_readers(subgraph, at, weight)
-            signature.inputs = [e for e in signature.inputs if e.name.decode() != name]
+        for site in self._sites[name]:
+            subgraph = self._model.subgraphs[site.subgraph]
+            tensor = subgraph.tensors[site.tensor]
+            tensor.buffer = buffer
+            tensor.type = _TYPES[weight.bits]
+            tensor.quantization = (
+                quantization
+                if scales is None
+                else self._blockwise(subgraph, tensor.name, scales, weight)
+            )
+            self._adapt_readers(subgraph, site.tensor, weight)
         return size
 
     def _store(self, values: np.ndarray) -> int:

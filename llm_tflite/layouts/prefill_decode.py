@@ -1,62 +1,24 @@
 """The ``prefill_decode`` layout: graph first, weights later.
 
 The model is traced and converted with its large weights as inputs, which takes seconds for any
-size. Then one matrix at a time is fetched from Keras, brought into the kernels' form, quantized and
-streamed to disk. Beyond the loaded model, memory holds one matrix and its quantized form.
+size; then they are placed.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-import numpy as np
-
-from ..bundle.tflite_metadata import reserve_metadata
-from ..flatbuffer.model import pack, share_buffers
-from ..flatbuffer.weights import WeightInjector
-from ..flatbuffer.writer import ModelWriter
+from ..flatbuffer.weights import take_inputs
 from ..progress import Progress, Report
-from ..quantization import QuantizationStrategy, QuantizedTensor, Weight, quantize
-from ..tracing.probe import CacheStructure, probe_cache
-from ..tracing.signatures import WeightInput, trace_signatures
+from ..quantization import QuantizationStrategy
+from ..tracing.probe import probe_cache
+from ..tracing.signatures import trace_signatures
 from ..tracing.skeleton import convert_skeleton
+from .core import CoreModel, write_model
 
 
-@dataclass(frozen=True)
-class PlacedWeight:
-    """What became of one variable.
-
-    Attributes:
-        name: Path of the Keras variable.
-        role: ``embedding``, ``projection``, or ``table`` for one that is read as it is.
-        shape: As stored, ``(out, in)`` for matrices.
-        bits: Per value: 32, 16, 8 or 4.
-        block_size: Values that share a scale; 0 for a whole row.
-        size_bytes: In the file, scales included.
-        note: Why it was left at more bits than the strategy's, if it was.
-    """
-
-    name: str
-    role: Literal["embedding", "projection", "table"]
-    shape: tuple[int, ...]
-    bits: int
-    block_size: int
-    size_bytes: int
-    note: str
-
-
-@dataclass(frozen=True)
-class CoreModel:
-    """What was written, without tokenizer and manifest."""
-
-    cache: CacheStructure
-    weights: tuple[PlacedWeight, ...]
-
-
-def write_core(
+def write_prefill_decode(
     model: Any,
     stream: BinaryIO,
     *,
@@ -87,57 +49,6 @@ def write_core(
     signatures, weights = trace_signatures(model, cache, prefill_lengths, short_caches)
     report(Progress("converting the graph", 0, 1))
     flatbuffer = convert_skeleton(signatures)
-    share_buffers(flatbuffer)
-    writer = ModelWriter(stream, _head_capacity(len(pack(flatbuffer)), weights))
-    injector = WeightInjector(flatbuffer, writer)
-    placed = []
-    for done, source in enumerate(weights):
-        report(Progress("quantizing weights", done, len(weights)))
-        weight, tensor = _quantized(source, strategy)
-        placed.append(_placed(weight, source, tensor, injector.place(source.name, tensor)))
-    reserve_metadata(flatbuffer)
-    writer.finish(flatbuffer)
-    report(Progress("quantizing weights", len(placed), len(placed)))
-    return CoreModel(cache, tuple(placed))
-
-
-def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
-    # A float32 scale and an int64 zero point for each row, and what the tables around them take.
-    rows = sum(weight.shape[0] for weight in weights)
-    return skeleton_size * 5 // 4 + 12 * rows + 4096 * len(weights)
-
-
-def _quantized(
-    source: WeightInput, strategy: QuantizationStrategy
-) -> tuple[Weight, QuantizedTensor]:
-    values = np.asarray(source.variable.value)
-    if values.ndim != len(source.shape) or source.permutation != tuple(range(values.ndim)):
-        values = np.ascontiguousarray(np.transpose(values, source.permutation))
-    values = values.reshape(source.shape)
-    rows, columns = values.shape[0], values.size // values.shape[0]
-    layer = re.search(r"(?:layer|block)s?_(\d+)", source.variable.path)
-    weight = Weight(
-        name=source.variable.path,
-        role="embedding" if "lookup" in source.uses else "projection",
-        shape=(rows, columns),
-        tied=source.uses == {"lookup", "projection"},
-        layer=int(layer.group(1)) if layer else None,
-    )
-    if source.uses:
-        return weight, quantize(strategy, weight, values)
-    note = "read as it is and not as a matrix: kept as float32"
-    return weight, QuantizedTensor(values, bits=32, note=note)
-
-
-def _placed(
-    weight: Weight, source: WeightInput, tensor: QuantizedTensor, size_bytes: int
-) -> PlacedWeight:
-    return PlacedWeight(
-        name=weight.name,
-        role=weight.role if source.uses else "table",
-        shape=source.shape,
-        bits=tensor.bits,
-        block_size=tensor.block_size,
-        size_bytes=size_bytes,
-        note=tensor.note,
-    )
+    sites = take_inputs(flatbuffer, {weight.name for weight in weights})
+    placed = write_model(flatbuffer, sites, weights, stream, strategy=strategy, report=report)
+    return CoreModel(cache.tensors, placed)

@@ -59,17 +59,17 @@ def position_limit(model: Any) -> int | None:
     return min(limits, default=None)
 
 
-def check_context(model: Any, context_length: int) -> None:
+def check_context(model: Any, option: str, length: int) -> None:
     """Refuse a context that the model cannot have.
 
     Raises:
         InvalidOptionError: It is longer than the table of positions.
     """
     limit = position_limit(model)
-    if limit is not None and context_length > limit:
+    if limit is not None and length > limit:
         raise InvalidOptionError(
-            f"context_length is {context_length}, but {type(model).__name__} has embeddings for "
-            f"{limit} positions; pass context_length={limit} or less"
+            f"{option} is {length}, but {type(model).__name__} has embeddings for {limit} "
+            f"positions; pass {option}={limit} or less"
         )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -27,8 +27,38 @@ def convert_skeleton(signatures: list[Signature]) -> Any:
     Raises:
         ConversionError: An operation has no builtin TFLite form; the converter's words are in it.
     """
+    return merge(convert_parts(signatures))
+
+
+def convert_parts(signatures: list[Signature]) -> list[Part]:
+    """Convert each signature to a model of its own; see ``convert_skeleton``."""
     with _quiet():
-        return merge([_convert(signature) for signature in signatures])
+        return [_convert(signature) for signature in signatures]
+
+
+def convert_function(function: Any, *, custom: Container[str]) -> Any:
+    """Convert a ``tf.function`` with an input signature and nothing but constants.
+
+    Args:
+        function: The function; its results become those of the signature ``serving_default``.
+        custom: Names of the custom operations that it may contain.
+
+    Raises:
+        ConversionError: It contains others, or one without a builtin form.
+    """
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [function.get_concrete_function()], tf.Module()
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter.allow_custom_ops = True
+    with _quiet():
+        model = _converted(converter, "the text's graph")
+    for code in model.operatorCodes:
+        if code.customCode is not None and code.customCode.decode() not in custom:
+            raise ConversionError(
+                f"expected builtin operations only; found {code.customCode.decode()}"
+            )
+    return model
 
 
 def _convert(signature: Signature) -> Part:
@@ -36,18 +66,23 @@ def _convert(signature: Signature) -> Part:
         signature.graph, list(signature.inputs.values()), list(signature.outputs.values())
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    model = _converted(converter, signature.name)
+    return Part(signature.name, model, list(signature.inputs), list(signature.outputs))
+
+
+def _converted(converter: Any, name: str) -> Any:
     # Else the converter reads its result in Python, to merge constants that `share_buffers` merges.
     converter._experimental_use_buffer_offset = True
     try:
         data = bytes(converter.convert())
     except Exception as error:  # The converter raises its own, private, error types.
         raise ConversionError(
-            f"expected every operation of {signature.name} to have a builtin TFLite form; the "
+            f"expected every operation of {name} to have a builtin TFLite form; the "
             f"TensorFlow Lite converter refused: {_first_lines(error)}"
         ) from error
     model = parse(data)
     embed_buffers(model, data)
-    return Part(signature.name, model, list(signature.inputs), list(signature.outputs))
+    return model
 
 
 def _first_lines(error: Exception, count: int = 4) -> str:

@@ -1,4 +1,4 @@
-"""Compare a converted model with the Keras model that it came from, before anybody relies on it."""
+"""Compare the graphs of a ``prefill_decode`` file with the Keras model and with one another."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from .decoding import DecodingState, check_signatures
-from .errors import DisagreementError
-from .manifest import Manifest
-from .runtime import RuntimeModel, return_freed_memory
+from ..decoding import DecodingState, check_signatures
+from ..manifest import Manifest
+from ..runtime import RuntimeModel, return_freed_memory
+from .agreement import Logits, compare, keras_logits
 
 _RANDOM_TOKENS = 12
 _GREEDY_TOKENS = 8
-# Largest difference of logits, as a share of their range, that arithmetic in another order
-# explains.
-_FLOAT_TOLERANCE = 1e-3
-# Logits of a different or damaged model correlate with the right ones by about 0; four bits on the
-# smallest models by 0.5 to 0.9. Anything better is a matter of quality, and stated, not judged.
-_LEAST_CORRELATION = 0.3
-
-Logits = npt.NDArray[np.float32]
 
 
-def check_core(
+def check_caches(
     path: Path, manifest: Manifest, model: Any, *, prompt: Sequence[int], lossless: bool
 ) -> dict[str, Any]:
     """Run the converted model beside the Keras model and say how far they agree.
@@ -58,8 +49,8 @@ def check_core(
         for slots, end in ends.items()
     }
     # Keras copies the head's matrix to transpose it, so it has its turn when the runtime is gone.
-    theirs = _keras_logits(model, tokens)[-len(ours) :]
-    figures["greedy"] = _compare("Keras' forward pass", theirs, ours, lossless)
+    theirs = keras_logits(model, tokens)[-len(ours) :]
+    figures["greedy"] = compare("Keras' forward pass", theirs, ours, lossless)
     return figures
 
 
@@ -123,7 +114,7 @@ def _check_prefill(state: DecodingState, manifest: Manifest, lossless: bool) -> 
         tokens = _random_tokens(manifest, min(larger + 1, slots))
         expected = _last_logits(state, tokens, lengths=(smaller,))
         found = _last_logits(state, tokens, lengths=(larger,))
-        figures[f"prefill_{larger}"] = _compare(f"prefill_{smaller}", expected, found, lossless)
+        figures[f"prefill_{larger}"] = compare(f"prefill_{smaller}", expected, found, lossless)
     return figures
 
 
@@ -134,7 +125,7 @@ def _check_short_caches(
     with _opened(path, manifest, slots) as state:
         found = _last_logits(state, _random_tokens(manifest, slots))
         figures = _check_prefill(state, manifest, lossless)
-    figures["decode"] = _compare("decode with the whole cache", expected, found, lossless)
+    figures["decode"] = compare("decode with the whole cache", expected, found, lossless)
     return figures
 
 
@@ -146,51 +137,7 @@ def _last_logits(
     return state.decode(tokens[-1])[None]
 
 
-def _compare(name: str, expected: Logits, found: Logits, lossless: bool) -> dict[str, Any]:
-    difference = float(np.abs(expected - found).max())
-    spread = float(np.ptp(expected))
-    correlation = _correlation(expected, found)
-    same = expected.argmax(-1) == found.argmax(-1)
-    if lossless:
-        agrees = difference <= _FLOAT_TOLERANCE * spread
-    else:
-        agrees = correlation >= _LEAST_CORRELATION
-    if not agrees:  # NaN on either side agrees with nothing.
-        raise DisagreementError(
-            f"the converted model disagrees with {name}: expected greedy tokens "
-            f"{expected.argmax(-1).tolist()}, found {found.argmax(-1).tolist()}; the logits "
-            f"differ by up to {difference:.3g} in a range of {spread:.3g} and correlate by "
-            f"{correlation:.4f}. No file was written; convert with quantizer='none' to see "
-            "whether quantization is the cause"
-        )
-    return {
-        "tokens": len(same),
-        "equal_tokens": int(same.sum()),
-        "max_logit_difference": difference,
-        "logit_range": spread,
-        "correlation": correlation,
-    }
-
-
-def _correlation(expected: Logits, found: Logits) -> float:
-    """Correlation of what the logits owe to their position, which a damaged model gets wrong.
-
-    What all positions share, how common each word is, would hide any damage.
-    """
-    if len(expected) > 1:
-        expected = expected - expected.mean(axis=0)
-        found = found - found.mean(axis=0)
-    return float(np.corrcoef(expected.ravel(), found.ravel())[0, 1])
-
-
 def _random_tokens(manifest: Manifest, count: int) -> list[int]:
     """Token ids from the whole vocabulary, the same for every conversion."""
     generator = np.random.default_rng(0)
     return [int(t) for t in generator.integers(0, manifest.model.vocabulary_size, count)]
-
-
-def _keras_logits(model: Any, tokens: list[int]) -> Logits:
-    ids = np.array([tokens], np.int32)
-    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
-    logits: Logits = np.asarray(model(inputs, training=False), np.float32)[0]
-    return logits

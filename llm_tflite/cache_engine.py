@@ -1,0 +1,97 @@
+"""Runs a model of the ``prefill_decode`` layout: one cache for each generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+import numpy as np
+
+from .completion import Chunk, TokenLogprob
+from .decoding import DecodingStates, slot_axis
+from .errors import ContextOverflowError, RuntimeFailureError
+from .generation import CacheWriter, Generation, Request, token_logprob
+from .manifest import Manifest
+from .prompt import PromptReader
+from .runtime import Array, RuntimeModel
+from .sampling import Sampling
+from .tokenizers import Tokenizer
+
+
+class CacheEngine:
+    """An ``Engine`` with explicit key-value caches."""
+
+    def __init__(self, source: str | bytes, manifest: Manifest, *, threads: int) -> None:
+        """Open the model, refusing one that is not what the manifest says."""
+        self._model = RuntimeModel(source, threads=threads)
+        self._manifest = manifest
+        self._states = DecodingStates(self._model, manifest)
+        self._reader = PromptReader(manifest, None)
+        self.signatures = self._model.signatures
+
+    def check_usable(self) -> None:
+        """Refuse a model that cannot run any more."""
+        self._model.check_usable()
+
+    def sampling(self, wanted: Sampling | None) -> Sampling:
+        """Any way of choosing tokens will do; greedy is the default."""
+        return wanted or Sampling.greedy()
+
+    def check_request(self, request: Request) -> None:
+        """There is nothing that this engine cannot do."""
+
+    def chunks(
+        self, request: Request, tokenizer: Tokenizer | None, load_s: float
+    ) -> Iterator[Chunk]:
+        """Write one token after the other."""
+        with self._states.take() as state:
+            yield from Generation(request, tokenizer, load_s).chunks(CacheWriter(state, request))
+
+    def score(self, ids: list[int]) -> list[TokenLogprob]:
+        """Return how probable each of ``ids`` but the first is."""
+        most = self._manifest.model.context_length + 1
+        if len(ids) > most:
+            raise ContextOverflowError(
+                f"at most {most} tokens can be scored at once; got {len(ids)}: score the text in "
+                "parts"
+            )
+        scored: list[TokenLogprob] = []
+        with self._states.take() as state:
+            for token, following in pairwise(ids):
+                logits = state.decode(token)
+                if not np.isfinite(logits.max()):
+                    state.clear()
+                    raise RuntimeFailureError(
+                        f"the model's scores after token {len(scored)} are not finite"
+                    )
+                scored.append(token_logprob(following, logits))
+        return scored
+
+    def run(self, signature: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one signature; caches that are left out are zeros.
+
+        Raises:
+            InvalidOptionError: A name, shape or type is not the signature's.
+            PromptError: A token is outside the vocabulary.
+            ContextOverflowError: The positions are not consecutive slots of the cache.
+        """
+        caches = {cache.name for cache in self._manifest.cache}
+        inputs = self._model.check_arrays(signature, arrays, optional=caches)
+        self._reader.check_ids(inputs["tokens"].ravel())
+        positions = inputs["input_pos"]
+        start, length = int(positions[0]), positions.size
+        slots = min(inputs[name].shape[slot_axis(name)] for name in caches)
+        # The graph reads only the first position, and the runtime clamps a write past the end.
+        if (positions != np.arange(start, start + length)).any() or not (
+            0 <= start <= slots - length
+        ):
+            raise ContextOverflowError(
+                f"expected input_pos to count up by one inside 0..{slots - 1}; "
+                f"got {positions.tolist()}"
+            )
+        return self._model.call(signature, inputs)
+
+    def close(self) -> None:
+        """Free the model and the caches that are idle; those in use are freed when done."""
+        self._states.close()
+        self._model.close()

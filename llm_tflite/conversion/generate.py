@@ -1,0 +1,112 @@
+"""The plan of the ``generate`` layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import InvalidOptionError, UnsupportedModelError
+from ..layouts.core import CoreModel
+from ..layouts.generate import GenerateOptions, write_generate
+from ..manifest import Manifest, Model, TextFacts
+from ..progress import Report
+from ..quantization import QuantizationStrategy
+from ..sampling import Sampling
+from ..text_graph import graph_tokenizer
+from ..tokenizer_assets import TokenizerAsset
+from ..tracing.requirements import check_context
+from .check_text import check_text
+
+_OTHER_SAMPLING = {"repetition_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "seed": None}
+
+
+class GeneratePlan:
+    """The whole of ``generate``: text in, text out."""
+
+    layout = "generate"
+    suffixes = (".tflite",)
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: TokenizerAsset | None,
+        *,
+        max_length: int | None = None,
+        text: str = "bytes",
+        sampling: Sampling | None = None,
+    ) -> None:
+        """Choose what was not given; see ``Converter``."""
+        if tokenizer is None:
+            raise UnsupportedModelError(
+                "the layout 'generate' has the tokenizer inside; expected a model with a "
+                "preprocessor: attach one, or use the layout 'prefill_decode'"
+            )
+        if max_length is None:
+            max_length = model.preprocessor.sequence_length
+        if text != "bytes":
+            raise InvalidOptionError(f"text must be 'bytes'; got {text!r}")
+        if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 2:
+            raise InvalidOptionError(
+                f"max_length must be a whole number of tokens from 2; got {max_length!r}"
+            )
+        check_context(model, "max_length", max_length)
+        self._graph_tokenizer = graph_tokenizer(tokenizer.kind, tokenizer.data, special_tokens=True)
+        self._options = _options(max_length, sampling or Sampling.greedy(), tokenizer)
+        self._model = model
+        self._tokenizer = tokenizer
+
+    def write(
+        self, stream: BinaryIO, *, strategy: QuantizationStrategy, report: Report
+    ) -> CoreModel:
+        """Write the ``.tflite`` form of the model to ``stream``."""
+        return write_generate(
+            self._model,
+            stream,
+            tokenizer=self._graph_tokenizer,
+            options=self._options,
+            strategy=strategy,
+            report=report,
+        )
+
+    def facts(self, parameters: int) -> Model:
+        """What the manifest says of the model."""
+        return Model(
+            class_=type(self._model).__name__,
+            parameters=parameters,
+            vocabulary_size=self._model.backbone.vocabulary_size,
+            context_length=self._options.max_length,
+            prefill_lengths=(),
+        )
+
+    def text_facts(self) -> TextFacts:
+        """What the manifest says of the text that goes in and comes out of the graph."""
+        return TextFacts("bytes", True, self._options.top_k, self._options.temperature)
+
+    def check(self, path: Path, manifest: Manifest, *, lossless: bool) -> dict[str, Any]:
+        """Compare the file at ``path`` with the model."""
+        return check_text(
+            path, manifest, self._model, self._tokenizer, self._graph_tokenizer, lossless=lossless
+        )
+
+
+def _options(max_length: int, sampling: Sampling, tokenizer: TokenizerAsset) -> GenerateOptions:
+    for name, value in _OTHER_SAMPLING.items():
+        if getattr(sampling, name) != value:
+            raise InvalidOptionError(
+                f"the layout 'generate' samples with temperature and top_k; got {name}="
+                f"{getattr(sampling, name)!r}"
+                + (": a seed belongs to the run, not to the file" if name == "seed" else "")
+            )
+    greedy = sampling.temperature == 0 or sampling.top_k == 1
+    if not greedy and sampling.top_k is None:
+        raise InvalidOptionError(
+            "the layout 'generate' samples from the top_k most probable tokens; expected "
+            "Sampling(temperature=..., top_k=...), got top_k=None"
+        )
+    return GenerateOptions(
+        max_length=max_length,
+        start=tokenizer.start,
+        stop=tokenizer.stop,
+        top_k=1 if greedy or sampling.top_k is None else sampling.top_k,
+        temperature=1.0 if greedy else sampling.temperature,
+    )

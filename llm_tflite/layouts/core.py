@@ -1,0 +1,137 @@
+"""From a graph without weights to a model on disk: fetch, quantize and place one at a time.
+
+Beyond the loaded model, memory holds one matrix and its quantized form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from ..bundle.tflite_metadata import reserve_metadata
+from ..flatbuffer.model import pack, share_buffers
+from ..flatbuffer.weights import WeightInjector, WeightSite
+from ..flatbuffer.writer import ModelWriter
+from ..progress import Progress, Report
+from ..quantization import QuantizationStrategy, QuantizedTensor, Weight, quantize
+from ..tracing.probe import CacheTensor
+from ..tracing.signatures import WeightInput
+
+
+@dataclass(frozen=True)
+class PlacedWeight:
+    """What became of one variable.
+
+    Attributes:
+        name: Path of the Keras variable.
+        role: ``embedding``, ``projection``, or ``table`` for one that is read as it is.
+        shape: As stored, ``(out, in)`` for matrices.
+        bits: Per value: 32, 16, 8 or 4.
+        block_size: Values that share a scale; 0 for a whole row.
+        size_bytes: In the file, scales included.
+        note: Why it was left at more bits than the strategy's, if it was.
+    """
+
+    name: str
+    role: Literal["embedding", "projection", "table"]
+    shape: tuple[int, ...]
+    bits: int
+    block_size: int
+    size_bytes: int
+    note: str
+
+
+@dataclass(frozen=True)
+class CoreModel:
+    """What was written, without tokenizer and manifest.
+
+    Attributes:
+        cache: The caches that callers carry from one call to the next.
+        weights: What became of each variable.
+    """
+
+    cache: tuple[CacheTensor, ...]
+    weights: tuple[PlacedWeight, ...]
+
+
+def write_model(
+    flatbuffer: Any,
+    sites: Mapping[str, Sequence[WeightSite]],
+    weights: Sequence[WeightInput],
+    stream: BinaryIO,
+    *,
+    strategy: QuantizationStrategy,
+    report: Report,
+) -> tuple[PlacedWeight, ...]:
+    """Write a ``ModelT`` with its weights.
+
+    Args:
+        flatbuffer: The model, whose tensors at ``sites`` wait for their weights.
+        sites: Where each weight belongs, by its name.
+        weights: Where the values are.
+        stream: A seekable, empty binary file.
+        strategy: How each matrix is stored.
+        report: Called for every weight.
+
+    Raises:
+        ConversionError: An operation reads a weight that cannot read the strategy's form.
+        QuantizationError: The strategy failed on a weight, or a weight is not finite.
+    """
+    share_buffers(flatbuffer)
+    writer = ModelWriter(stream, _head_capacity(len(pack(flatbuffer)), weights))
+    injector = WeightInjector(flatbuffer, writer, sites)
+    placed = []
+    for done, source in enumerate(weights):
+        report(Progress("quantizing weights", done, len(weights)))
+        weight, tensor = _quantized(source, strategy)
+        placed.append(_placed(weight, source, tensor, injector.place(source.name, tensor)))
+    reserve_metadata(flatbuffer)
+    writer.finish(flatbuffer)
+    report(Progress("quantizing weights", len(placed), len(placed)))
+    return tuple(placed)
+
+
+def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
+    # A float32 scale and an int64 zero point for each row, and what the tables around them take.
+    rows = sum(weight.shape[0] for weight in weights)
+    return skeleton_size * 5 // 4 + 12 * rows + 4096 * len(weights)
+
+
+def _quantized(
+    source: WeightInput, strategy: QuantizationStrategy
+) -> tuple[Weight, QuantizedTensor]:
+    values = np.asarray(source.variable.value)
+    if values.ndim != len(source.shape) or source.permutation != tuple(range(values.ndim)):
+        values = np.ascontiguousarray(np.transpose(values, source.permutation))
+    values = values.reshape(source.shape)
+    rows, columns = values.shape[0], values.size // values.shape[0]
+    layer = re.search(r"(?:layer|block)s?_(\d+)", source.variable.path)
+    weight = Weight(
+        name=source.variable.path,
+        role="embedding" if "lookup" in source.uses else "projection",
+        shape=(rows, columns),
+        tied=source.uses == {"lookup", "projection"},
+        layer=int(layer.group(1)) if layer else None,
+    )
+    if source.uses:
+        return weight, quantize(strategy, weight, values)
+    note = "read as it is and not as a matrix: kept as float32"
+    return weight, QuantizedTensor(values, bits=32, note=note)
+
+
+def _placed(
+    weight: Weight, source: WeightInput, tensor: QuantizedTensor, size_bytes: int
+) -> PlacedWeight:
+    return PlacedWeight(
+        name=weight.name,
+        role=weight.role if source.uses else "table",
+        shape=source.shape,
+        bits=tensor.bits,
+        block_size=tensor.block_size,
+        size_bytes=size_bytes,
+        note=tensor.note,
+    )

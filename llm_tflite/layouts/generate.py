@@ -1,0 +1,132 @@
+"""The ``generate`` layout: text in and text out, in one graph of builtin operations.
+
+The text program and the model's graphs are converted apart; the graphs then take the places in the
+program's loops that custom operations hold for them, and the weights are placed as in the
+``prefill_decode`` layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..flatbuffer.inline import inline
+from ..progress import Progress, Report
+from ..quantization import QuantizationStrategy
+from ..text_graph import GraphTokenizer
+from ..tracing.probe import probe_cache
+from ..tracing.requirements import position_limit
+from ..tracing.signatures import trace_signatures
+from ..tracing.skeleton import convert_function, convert_parts
+from ..tracing.text_program import DECODE, PREFILL, TextProgram, serving_function
+from .core import CoreModel, write_model
+
+# Outputs of the graph. The signature has the text alone; the others are for who asks for them.
+OUTPUTS = ("text", "tokens", "token_count", "prompt_count")
+# The loop copies its caches twice per token, so no slot should be allocated for nothing.
+_LONGEST_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What is fixed when the file is written.
+
+    Attributes:
+        max_length: Tokens of prompt and answer together.
+        start: The token that begins every text, if any.
+        stop: Tokens that end an answer.
+        top_k: How many of the most probable tokens may be chosen; 1 is greedy.
+        temperature: Divides the logits, where several tokens may be chosen.
+    """
+
+    max_length: int
+    start: int | None
+    stop: tuple[int, ...]
+    top_k: int = 1
+    temperature: float = 1.0
+
+    @property
+    def samples(self) -> bool:
+        """Whether the signature takes ``noise``."""
+        return self.top_k != 1
+
+
+def write_generate(
+    model: Any,
+    stream: BinaryIO,
+    *,
+    tokenizer: GraphTokenizer,
+    options: GenerateOptions,
+    strategy: QuantizationStrategy,
+    report: Report,
+) -> CoreModel:
+    """Write the ``.tflite`` form of a Keras model with its tokenizer to ``stream``.
+
+    The signature ``serving_default`` takes ``prompt``, uint8 ``[N]`` in UTF-8 that ends in one zero
+    byte, and gives ``text`` in the same form: prompt and answer, without control tokens. A file
+    that samples takes ``noise`` as well, float32 ``[max_length]`` uniform in [0, 1).
+
+    Args:
+        model: A KerasHub ``CausalLM`` in float32.
+        stream: A seekable, empty binary file.
+        tokenizer: The model's tokenizer, as a graph.
+        options: What is fixed.
+        strategy: How each matrix is stored.
+        report: Called at every step.
+
+    Raises:
+        UnsupportedModelError: The model's code or its cache is of a form not known here.
+        ConversionError: An operation has no builtin form.
+        QuantizationError: The strategy failed on a weight, or a weight is not finite.
+    """
+    report(Progress("tracing", 0, 1))
+    chunk, slots = prefill_chunk(options.max_length, position_limit(model))
+    cache = probe_cache(model, slots)
+    signatures, weights = trace_signatures(model, cache, [chunk], [])
+    report(Progress("converting the graph", 0, 1))
+    decode, prefill = convert_parts(signatures)
+
+    program = TextProgram(
+        tokenizer=tokenizer,
+        cache=cache,
+        max_length=options.max_length,
+        chunk=chunk,
+        vocabulary_size=model.backbone.vocabulary_size,
+        start=options.start,
+        stop=options.stop,
+        top_k=options.top_k,
+        temperature=options.temperature,
+    )
+    flatbuffer = convert_function(serving_function(program), custom={DECODE, PREFILL})
+    _show_text_alone(flatbuffer)
+    sites = inline(flatbuffer, {DECODE: decode, PREFILL: prefill})
+    placed = write_model(flatbuffer, sites, weights, stream, strategy=strategy, report=report)
+    return CoreModel((), placed)  # caches live inside of the loops
+
+
+def prefill_chunk(max_length: int, limit: int | None) -> tuple[int, int]:
+    """How many tokens one prefill call reads, and the cache slots that whole calls fill.
+
+    The slots are no more than the model has positions: the runtime would clamp what lies behind.
+    """
+
+    def slots(chunk: int) -> int:
+        return -(-max_length // chunk) * chunk
+
+    # Shorter chunks read the weights more often; half of the longest one is the least.
+    chunks = range(min(_LONGEST_CHUNK, max_length), 0, -1)
+    good = [c for c in chunks if 2 * c >= chunks[0] and slots(c) <= (limit or slots(c))]
+    chunk = min(good or [1], key=slots)
+    return chunk, slots(chunk)
+
+
+def _show_text_alone(flatbuffer: Any) -> None:
+    (signature,) = flatbuffer.signatureDefs
+    entries = {entry.name.decode(): entry for entry in signature.outputs}
+    graph = flatbuffer.subgraphs[signature.subgraphIndex]
+    graph.outputs = np.array([entries[name].tensorIndex for name in OUTPUTS], np.int32)
+    for name, entry in entries.items():
+        graph.tensors[entry.tensorIndex].name = name.encode()
+    signature.outputs = [entries["text"]]

@@ -114,7 +114,7 @@ class BytePairTokenizer:
             added = self._added[token]
             return b"" if added.special else str(added.content).encode("utf-8")
         piece = self._plain.id_to_token(token) if token < self.vocabulary_size else None
-        alphabet = _byte_alphabet()
+        alphabet = byte_alphabet()
         try:
             return bytes(alphabet[character] for character in piece or "")
         except KeyError as e:
@@ -197,7 +197,7 @@ class SentencePieceTokenizer:
 
 
 @functools.cache
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """GPT-2's printable stand-ins for the 256 bytes (``bytes_to_unicode`` of openai/gpt-2)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]

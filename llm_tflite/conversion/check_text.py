@@ -143,11 +143,14 @@ def _run(
     length: int,
 ) -> TextResult:
     run = model.generate(prompt.encode(), noise)
+    read = list(run.tokens[: run.prompt_tokens])
     expected = [*start, *host.encode(prompt, allow_special_tokens=True)][:length]
-    text = host.decode(run.tokens).encode()
-    if list(run.tokens[: run.prompt_tokens]) != expected or run.text != text:
+    # The last token may have begun a character.
+    written = run.text.decode("utf-8", "replace").rstrip("\ufffd")
+    meant = host.decode(run.tokens).rstrip("\ufffd")
+    if read != expected or written != meant:
         raise DisagreementError(
-            f"the file reads a prompt as {list(run.tokens[: run.prompt_tokens])[:20]} and writes "
-            f"{run.text[:40]!r}; expected {expected[:20]} and {text[:40]!r}. No file was written"
+            f"the file reads a prompt as {read[:20]} and writes {written[-40:]!r}; expected "
+            f"{expected[:20]} and {meant[-40:]!r}. No file was written"
         )
     return run

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from ..tokenizers import _byte_alphabet as byte_alphabet
+from ..tokenizers import byte_alphabet
 from .arrays import (
     insertions,
     look_up,

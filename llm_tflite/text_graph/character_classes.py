@@ -28,9 +28,10 @@ class ClassTable:
     """A number for every code point, kept in pages of which most are the same."""
 
     def __init__(self, classes: Classes) -> None:
-        pages, numbers = np.unique(classes.reshape(-1, _PAGE), axis=0, return_inverse=True)
-        self._numbers = smallest_integers(numbers.reshape(-1))
-        self._pages = pages.reshape(-1)
+        pages = [page.tobytes() for page in classes.reshape(-1, _PAGE)]
+        numbers = {page: number for number, page in enumerate(dict.fromkeys(pages))}
+        self._numbers = smallest_integers([numbers[page] for page in pages])
+        self._pages = np.frombuffer(b"".join(numbers), np.uint8)
 
     def of(self, code_points: tf.Tensor) -> tf.Tensor:
         """Return the class of each code point; that of U+0000 for -1."""
@@ -65,7 +66,8 @@ def digit_classes() -> Classes:
 
 
 def _all_characters() -> str:
-    return "".join(chr(code) for code in range(_CODE_POINTS) if code not in _SURROGATES)
+    codes = np.delete(np.arange(_CODE_POINTS, dtype="<u4"), _SURROGATES)
+    return codes.tobytes().decode("utf-32-le")
 
 
 def _with_surrogates(classes: Classes) -> Classes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..errors import CorruptArtifactError, UnsupportedModelError
-from ..tokenizers import _byte_alphabet as byte_alphabet
+from ..tokenizers import byte_alphabet
 from .split_patterns import GPT2, PATTERNS, LiteralSplitter, NoSplitter, PatternSplitter, Splitter
 
 Section = dict[str, Any]

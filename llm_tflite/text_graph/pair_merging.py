@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from .pair_index import PairIndex
 _NEVER = 2**30
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Merge:
     """Two neighbours become one token; of all pairs in a word the lowest rank goes first."""
 
@@ -47,7 +48,7 @@ class PairMerger:
         self, merges: Sequence[Merge], pieces: Mapping[int, bytes], token_count: int
     ) -> None:
         # A merge of nothing, where there is none.
-        rows = sorted(merges) or [Merge(token_count, 0, 0, 0)]
+        rows = sorted(merges, key=attrgetter("left", "right")) or [Merge(token_count, 0, 0, 0)]
         left, right, rank, merged = (
             np.array([getattr(row, name) for row in rows], np.int32)
             for name in ("left", "right", "rank", "merged")

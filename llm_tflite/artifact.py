@@ -129,8 +129,14 @@ class Artifact:
         Raises:
             ArtifactExistsError: ``path`` exists and ``overwrite`` is false.
             CorruptArtifactError: This file was changed since it was written; nothing is saved.
+            InvalidOptionError: The container cannot hold the layout.
         """
         write = _writer_for(path)
+        if write is write_litertlm and self.manifest.layout != "prefill_decode":
+            raise InvalidOptionError(
+                f"LiteRT-LM runs the layout 'prefill_decode' only; expected a path that ends in "
+                f".tflite for the layout {self.manifest.layout!r}"
+            )
         check_target(path, overwrite=overwrite)
         self.verify()
         require_space(local_path(path).parent, self.size_bytes + _CONTAINER_BYTES)

@@ -167,6 +167,15 @@ def test_the_interpreter_treats_it_like_any_other_file(model: Any, path: Path) -
         assert text.tobytes()[:-1].decode() == model.generate("A", max_length=CONTEXT)
 
 
+def test_it_stays_in_its_container(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(errors.InvalidOptionError, match="LiteRT-LM runs the layout"):
+        lt.Artifact.open(path).save_as(tmp_path / "m.litertlm")
+    copied = lt.Artifact.open(path).save_as(tmp_path / "m.tflite").path
+    assert copied is not None
+    assert copied.read_bytes() == path.read_bytes()
+    assert [child.name for child in tmp_path.iterdir()] == ["m.tflite"]
+
+
 def test_what_the_file_cannot_do_is_refused(path: Path) -> None:
     with lt.Interpreter(path, threads=1) as interpreter:
         with pytest.raises(errors.InvalidOptionError, match="no logits"):

@@ -55,6 +55,11 @@ class TextEngine:
             )
 
     @property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self._manifest.model.context_length
+
+    @property
     def _samples(self) -> bool:
         return self._facts.top_k != 1
 
@@ -97,10 +102,9 @@ class TextEngine:
     def answer(self, request: Request) -> tuple[int, ...]:
         """Run the model; returns the new tokens, the stop token included."""
         noise: npt.NDArray[np.float32] | None = None
-        length = self._manifest.model.context_length
         if self._samples:
             random = np.random.Generator(np.random.PCG64(request.sampling.seed))
-            noise = random.random(length, np.float32)
+            noise = random.random(self.max_length, np.float32)
         result = self._model.generate(self._text(request.prompt), noise)
         return result.tokens[result.prompt_tokens :]
 
@@ -162,7 +166,9 @@ class _FinishedAnswer:
 
     @property
     def full(self) -> bool:
-        return self._left == []
+        if self._left is None:  # a prompt that fills the file leaves no answer
+            return len(self._request.prompt) >= self._engine.max_length
+        return not self._left
 
     def read(self, prompt: Sequence[int]) -> None:
         """The prompt is read together with the answer."""

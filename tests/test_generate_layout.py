@@ -163,6 +163,8 @@ def test_the_interpreter_treats_it_like_any_other_file(model: Any, path: Path) -
             interpreter.generate("word " * CONTEXT)
         trimmed = interpreter.generate("word " * CONTEXT, trim_prompt=True)
         assert trimmed.prompt_tokens == CONTEXT // 2
+        full = interpreter.generate([50256] + [464] * (CONTEXT - 1), context_window=CONTEXT)
+        assert (full.text, full.finish_reason) == ("", "context")
         text = interpreter.run("serving_default", prompt=np.frombuffer(b"A\0", np.uint8))["text"]
         assert text.tobytes()[:-1].decode() == model.generate("A", max_length=CONTEXT)
 

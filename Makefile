@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
-.PHONY: demo test slow lint bench docs clean
+.PHONY: demo test slow lint bench bench-codelab docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py
@@ -25,6 +25,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.demo .bench-venv/.ready
 	$(BIN)/python -m benchmarks --competitors .bench-venv/bin/python
+
+# Against the recipe of TensorFlow's codelab, in the TensorFlow that runs its file: ten minutes.
+bench-codelab: $(VENV)/.demo .codelab-venv/.ready
+	$(BIN)/python -m benchmarks.codelab
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_documentation.py
@@ -47,5 +51,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	CMAKE_ARGS="-DGGML_NATIVE=ON" .bench-venv/bin/python -m pip install -q -r benchmarks/requirements.txt
 	touch $@
 
+.codelab-venv/.ready: benchmarks/codelab_requirements.txt pyproject.toml
+	test -x .codelab-venv/bin/python || $(PYTHON) -m venv .codelab-venv
+	.codelab-venv/bin/python -m pip install -q --upgrade pip
+	.codelab-venv/bin/python -m pip install -q -r benchmarks/codelab_requirements.txt -e .
+	touch $@
+
 clean:
-	rm -rf $(VENV) .bench-venv .cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .bench-venv .codelab-venv .cache .pytest_cache .mypy_cache .ruff_cache

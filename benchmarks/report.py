@@ -17,7 +17,7 @@ Results = Mapping[str, Mapping[str, Sequence[Measurement]]]  # case -> contender
 def as_json(results: Results, workload: Workload, versions: Mapping[str, str]) -> dict[str, Any]:
     """Everything that was measured, with medians over the rounds and ratios ours / theirs."""
     return {
-        "machine": _machine(),
+        "machine": machine(),
         "versions": dict(versions),
         "workload": asdict(workload),
         "cases": {case: _case(contenders) for case, contenders in results.items()},
@@ -68,7 +68,8 @@ def _case(contenders: Mapping[str, Sequence[Measurement]]) -> dict[str, Any]:
     }
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
     processor = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -45,7 +45,7 @@ class Converter:
         layout: ``"prefill_decode"``: signatures with an explicit KV cache, tokens in and logits
             out, for ``Interpreter`` and LiteRT-LM. ``"generate"``: the whole of ``generate`` in one
             signature, text in and text out, tokenizer included, for any TFLite runtime. Both hold
-            builtin operations only.
+            builtin operations only, unless ``text="string"``.
         quantizer: The name of a strategy (``llm-tflite plugins`` lists them) or a strategy object.
         context_length: (prefill_decode) Tokens of prompt and answer together, the cache's length;
             by default 1024 or the length of the model's position table, whichever is less.
@@ -53,7 +53,9 @@ class Converter:
             these; a small one among them lets the last slots of the context be used.
         max_length: (generate) Tokens of prompt and answer together; by default the preprocessor's
             ``sequence_length``, as in Keras.
-        text: (generate) ``"bytes"``: uint8 in UTF-8 that ends in one zero byte, in and out.
+        text: (generate) ``"bytes"``, the default: uint8 in UTF-8 that ends in one zero byte, in
+            and out. ``"string"``: string tensors, by two of TensorFlow's operations, which need a
+            runtime with the Flex delegate.
         sampling: (generate) Greedy by default. ``Sampling(temperature=..., top_k=...)`` gives the
             signature a second input, ``noise``: float32 ``[max_length]``, uniform in [0, 1).
 

@@ -25,7 +25,7 @@ from ai_edge_litert.environment import Environment, EnvironmentOptions
 from ai_edge_litert.options import Options
 from ai_edge_litert.tensor_buffer import TensorBuffer
 
-from .errors import ClosedError, InvalidOptionError, RuntimeFailureError
+from .errors import ClosedError, InvalidOptionError, LLMTFLiteError, RuntimeFailureError
 from .options import check_integer
 
 _log = logging.getLogger(__name__)
@@ -221,6 +221,8 @@ def runtime_errors(what: str) -> Iterator[None]:
     """Turn the runtime's errors into ours; the message begins with ``what``."""
     try:
         yield
+    except LLMTFLiteError:
+        raise
     except (RuntimeError, ValueError) as e:
         raise RuntimeFailureError(f"{what}: {str(e).replace('└', '').strip()}") from e
 

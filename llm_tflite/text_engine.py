@@ -45,7 +45,7 @@ class TextEngine:
         self._facts: TextFacts = manifest.text
         self._manifest = manifest
         self._tokenizer = tokenizer
-        self._model = TextModel(source, threads=threads)
+        self._model = TextModel(source, threads=threads, form=manifest.text.form)
         self.signatures = self._model.signatures
         expected = {"prompt"} | ({"noise"} if self._samples else set())
         found = set(self.signatures[SIGNATURE].inputs)
@@ -142,11 +142,18 @@ class TextEngine:
             raise InvalidOptionError(f"{signature} takes {', '.join(specs)}; got {list(arrays)}")
         for name, spec in specs.items():
             array = arrays[name]
+            if not isinstance(array, np.ndarray):
+                raise InvalidOptionError(f"{name} must be an array; got {type(array).__name__}")
             shape = (array.size,) if spec.shape == (-1,) else spec.shape
             if (array.shape, array.dtype.name) != (shape, spec.dtype):
                 raise InvalidOptionError(
                     f"{name} must be an array of {spec.dtype} with shape {spec.shape}; got "
                     f"{array.dtype.name} with shape {array.shape}"
+                )
+            if spec.dtype == "object" and not isinstance(array.item(), bytes):
+                raise InvalidOptionError(
+                    f"{name} must hold one object of the type bytes; got "
+                    f"{type(array.item()).__name__}"
                 )
         outputs = self._model.call(arrays)
         return {name: outputs[name] for name in self.signatures[signature].outputs}

@@ -1,7 +1,7 @@
 """Runs a graph that takes and gives text, in the runtime that every TFLite has.
 
 ``CompiledModel`` wants fixed shapes, and a text has none; this is the older ``Interpreter`` of the
-same package.
+same package, or for strings the one of a TensorFlow that has the operations for them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
 from .errors import ClosedError, RuntimeFailureError
+from .flex_runtime import open_with_flex
 from .runtime import Array, Signature, TensorSpec, quiet_stderr, runtime_errors, thread_count
 
 SIGNATURE = "serving_default"
@@ -43,27 +44,35 @@ class TextModel:
     Args:
         source: A path, which must not be written to while open, or the bytes.
         threads: How many threads a run may use; see ``runtime.thread_count``.
+        form: How text goes in and out; see ``manifest.TextFacts``.
 
     Raises:
+        IncompatibleArtifactError: It takes strings, and no runtime here does.
         RuntimeFailureError: The runtime refused the model.
     """
 
-    def __init__(self, source: str | bytes, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        source: str | bytes,
+        *,
+        threads: int | None = None,
+        form: Literal["bytes", "string"] = "bytes",
+    ) -> None:
         """Open the model and read its signatures."""
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._form = form
         place = "model_path" if isinstance(source, str) else "model_content"
+        create: Any = open_with_flex if form == "string" else Interpreter
         with quiet_stderr(), runtime_errors("the runtime refused the model"):
-            self._interpreter: Any = Interpreter(
-                **{place: source}, num_threads=thread_count(threads)
-            )
+            self._interpreter: Any = create(**{place: source}, num_threads=thread_count(threads))
             runner = self._interpreter.get_signature_runner(SIGNATURE)
             inputs, outputs = runner.get_input_details(), runner.get_output_details()
         self._inputs = {name: int(detail["index"]) for name, detail in inputs.items()}
         every = self._interpreter.get_output_details()
         self._outputs = {detail["name"]: int(detail["index"]) for detail in every}
         self._outputs |= {name: int(detail["index"]) for name, detail in outputs.items()}
-        self.signatures = {SIGNATURE: Signature(_specs(inputs), _specs(outputs))}
+        self.signatures = {SIGNATURE: Signature(_input_specs(inputs), _specs(outputs))}
 
     def call(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; returns every output of the graph, the hidden ones too."""
@@ -83,13 +92,16 @@ class TextModel:
 
     def generate(self, prompt: bytes, noise: npt.NDArray[np.float32] | None = None) -> TextResult:
         """Continue a prompt in UTF-8; ``noise`` exactly where the signature has it."""
-        arrays: dict[str, Array] = {"prompt": np.frombuffer(prompt + b"\0", np.uint8)}
+        string = self._form == "string"
+        arrays = {
+            "prompt": string_array(prompt) if string else np.frombuffer(prompt + b"\0", np.uint8)
+        }
         if noise is not None:
             arrays["noise"] = noise
         outputs = self.call(arrays)
         count = int(outputs["token_count"])
         return TextResult(
-            text=outputs["text"].tobytes()[:-1],
+            text=outputs["text"].item() if string else outputs["text"].tobytes()[:-1],
             tokens=tuple(outputs["tokens"][:count].tolist()),
             prompt_tokens=int(outputs["prompt_count"]),
         )
@@ -114,11 +126,29 @@ class TextModel:
             )
 
 
+def string_array(text: bytes) -> Array:
+    """Return a text in the only form that every runtime reads as a string, whatever is in it.
+
+    Of an array without dimensions the runtime reads the object's address or UTF-32, and NumPy's own
+    string types lose zeros at the end; none of that is an error.
+    """
+    return np.array([text], dtype=object)
+
+
+def _input_specs(details: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorSpec]:
+    """The same, but a string is an array of one; see ``string_array``."""
+    return {
+        name: TensorSpec((1,), "object") if spec == TensorSpec((), "object") else spec
+        for name, spec in _specs(details).items()
+    }
+
+
 def _specs(details: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorSpec]:
-    """Shapes and types; -1 stands for any length."""
+    """Shapes and types; -1 stands for any length. Strings are objects of the type ``bytes``."""
     return {
         name: TensorSpec(
-            tuple(int(dim) for dim in detail["shape_signature"]), np.dtype(detail["dtype"]).name
+            tuple(int(dim) for dim in detail["shape_signature"]),
+            "object" if detail["dtype"] is np.bytes_ else np.dtype(detail["dtype"]).name,
         )
         for name, detail in sorted(details.items())
     }

@@ -32,6 +32,7 @@ FLOORS = {
     "layouts": 2,
     "quantizers": 2,
     "runtime": 2,
+    "flex_runtime": 2,
     "text_runtime": 2,
     "text_graph": 2,
     "tokenizers": 2,
@@ -55,7 +56,7 @@ FLOORS = {
 
 # Who may import the heavy packages; everything else must work without them.
 HEAVY = {
-    "tensorflow": {"tracing", "text_graph", "cli", "demo"},
+    "tensorflow": {"tracing", "text_graph", "flex_runtime", "cli", "demo"},
     "keras": {"tracing", "cli", "demo"},
     "keras_hub": {"cli", "demo"},
     "litert_lm_builder": {"bundle"},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import DisagreementError
+from ..errors import DisagreementError, IncompatibleArtifactError
+from ..files import scratch_file
 from ..flatbuffer.model import pack
 from ..manifest import Manifest
 from ..runtime import return_freed_memory
@@ -18,6 +19,7 @@ from ..tokenizers import Tokenizer, load_tokenizer
 from ..tracing.skeleton import convert_function
 from ..tracing.text_program import tokenizer_function
 from .agreement import FLOAT_TOLERANCE, keras_logits
+from .bytes_twin import write_bytes_twin
 
 _TEXTS = (
     "The river runs past the old mill, and in the evening the people of the town ",
@@ -52,7 +54,9 @@ def check_text(
     """Run the file beside the Keras model and say how far they agree.
 
     The tokenizer's graph is compared with the host's tokenizer on a corpus of hard texts, and each
-    token that the file wrote with what Keras' own forward pass thinks of it.
+    token that the file wrote with what Keras' own forward pass thinks of it. Of a file that takes
+    strings the bytes form is run where no runtime has the operations for strings; ``strings`` says
+    which it was.
 
     Returns:
         The figures, for the manifest.
@@ -62,7 +66,10 @@ def check_text(
     """
     host = load_tokenizer(asset.kind, asset.data)
     figures: dict[str, Any] = {"tokenizer_texts": _check_tokenizer(tokenizer, host)}
-    runs = _runs(path, manifest, host)
+    if manifest.text is not None and manifest.text.form == "string":
+        runs, figures["strings"] = _runs_of_strings(path, manifest, host)
+    else:
+        runs = _runs(path, manifest, host)
     regrets, equal = [], 0
     for run in runs:
         logits = keras_logits(model, run.tokens)[run.prompt_tokens - 1 : -1]
@@ -112,7 +119,25 @@ def _check_tokenizer(tokenizer: GraphTokenizer, host: Tokenizer) -> int:
     return len(_CORPUS)
 
 
-def _runs(path: Path, manifest: Manifest, host: Tokenizer) -> list[TextResult]:
+def _runs_of_strings(
+    path: Path, manifest: Manifest, host: Tokenizer
+) -> tuple[list[TextResult], str]:
+    """Run a file of the string form, or else its bytes form; the second value says which."""
+    try:
+        return _runs(path, manifest, host, form="string"), "run"
+    except IncompatibleArtifactError:
+        with scratch_file(path) as (twin, stream):
+            write_bytes_twin(path, stream)
+            return _runs(twin, manifest, host), "not run: no Flex delegate here"
+
+
+def _runs(
+    path: Path,
+    manifest: Manifest,
+    host: Tokenizer,
+    *,
+    form: Literal["bytes", "string"] = "bytes",
+) -> list[TextResult]:
     """Let the file continue texts that nearly fill it, and one that is too long."""
     length = manifest.model.context_length
     start = [] if manifest.tokens.start is None else [manifest.tokens.start]
@@ -120,7 +145,7 @@ def _runs(path: Path, manifest: Manifest, host: Tokenizer) -> list[TextResult]:
     # With this noise the best token is chosen.
     noise = None if facts is None or facts.top_k == 1 else np.zeros(length, np.float32)
     return_freed_memory()  # the converter's, before as much is taken again
-    model = TextModel(str(path))
+    model = TextModel(str(path), form=form)
     runs = []
     try:
         room = length - min(_NEW_TOKENS, length // 2)

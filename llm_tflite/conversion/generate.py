@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from ..errors import InvalidOptionError, UnsupportedModelError
 from ..layouts.core import CoreModel
@@ -17,6 +17,7 @@ from ..tokenizer_assets import TokenizerAsset
 from ..tracing.requirements import check_context
 from .check_text import check_text
 
+_STRING_BITS = {8, 32}
 _OTHER_SAMPLING = {"repetition_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "seed": None}
 
 
@@ -32,7 +33,7 @@ class GeneratePlan:
         tokenizer: TokenizerAsset | None,
         *,
         max_length: int | None = None,
-        text: str = "bytes",
+        text: Literal["bytes", "string"] = "bytes",
         sampling: Sampling | None = None,
     ) -> None:
         """Choose what was not given; see ``Converter``."""
@@ -43,23 +44,27 @@ class GeneratePlan:
             )
         if max_length is None:
             max_length = model.preprocessor.sequence_length
-        if text != "bytes":
-            raise InvalidOptionError(f"text must be 'bytes'; got {text!r}")
+        if text not in ("bytes", "string"):
+            raise InvalidOptionError(f"text must be 'bytes' or 'string'; got {text!r}")
         if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 2:
             raise InvalidOptionError(
                 f"max_length must be a whole number of tokens from 2; got {max_length!r}"
             )
         check_context(model, "max_length", max_length)
         self._graph_tokenizer = graph_tokenizer(tokenizer.kind, tokenizer.data, special_tokens=True)
-        self._options = _options(max_length, sampling or Sampling.greedy(), tokenizer)
+        self._options = _options(max_length, sampling or Sampling.greedy(), tokenizer, text)
         self._model = model
         self._tokenizer = tokenizer
 
     def write(
         self, stream: BinaryIO, *, strategy: QuantizationStrategy, report: Report
     ) -> CoreModel:
-        """Write the ``.tflite`` form of the model to ``stream``."""
-        return write_generate(
+        """Write the ``.tflite`` form of the model to ``stream``.
+
+        Raises:
+            InvalidOptionError: No runtime that takes strings would run what the strategy stores.
+        """
+        core = write_generate(
             self._model,
             stream,
             tokenizer=self._graph_tokenizer,
@@ -67,6 +72,9 @@ class GeneratePlan:
             strategy=strategy,
             report=report,
         )
+        if self._options.text == "string":
+            _check_bits(core, strategy)
+        return core
 
     def facts(self, parameters: int) -> Model:
         """What the manifest says of the model."""
@@ -80,7 +88,8 @@ class GeneratePlan:
 
     def text_facts(self) -> TextFacts:
         """What the manifest says of the text that goes in and comes out of the graph."""
-        return TextFacts("bytes", True, self._options.top_k, self._options.temperature)
+        options = self._options
+        return TextFacts(options.text, True, options.top_k, options.temperature)
 
     def check(self, path: Path, manifest: Manifest, *, lossless: bool) -> dict[str, Any]:
         """Compare the file at ``path`` with the model."""
@@ -89,7 +98,27 @@ class GeneratePlan:
         )
 
 
-def _options(max_length: int, sampling: Sampling, tokenizer: TokenizerAsset) -> GenerateOptions:
+def _check_bits(core: CoreModel, strategy: QuantizationStrategy) -> None:
+    """Refuse weights that the last runtime with a Flex delegate cannot read.
+
+    TensorFlow 2.18.1 looks up no rows of float16, and blocks of four bits end its process.
+    """
+    bits = {weight.bits for weight in core.weights}
+    if not bits <= _STRING_BITS:
+        raise InvalidOptionError(
+            f"text='string' needs weights of {' or '.join(map(str, sorted(_STRING_BITS)))} bits, "
+            f"which the runtimes that take strings can read; {strategy.name!r} made some of "
+            f"{min(bits - _STRING_BITS)}: use 'none', 'dynamic_range' or 'weight_only_int8', or "
+            "text='bytes'"
+        )
+
+
+def _options(
+    max_length: int,
+    sampling: Sampling,
+    tokenizer: TokenizerAsset,
+    text: Literal["bytes", "string"],
+) -> GenerateOptions:
     for name, value in _OTHER_SAMPLING.items():
         if getattr(sampling, name) != value:
             raise InvalidOptionError(
@@ -109,4 +138,5 @@ def _options(max_length: int, sampling: Sampling, tokenizer: TokenizerAsset) -> 
         stop=tokenizer.stop,
         top_k=1 if greedy or sampling.top_k is None else sampling.top_k,
         temperature=1.0 if greedy else sampling.temperature,
+        text=text,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ConversionError
 from .merge import Part
-from .model import operator_index, operator_name
+from .model import drop_unused_codes, operator_index, operator_name
 from .weights import WeightSite
 
 
@@ -47,7 +47,7 @@ def inline(model: Any, bodies: Mapping[str, Part]) -> dict[str, list[WeightSite]
         subgraph.operators = operators
     if used != set(bodies):
         raise ConversionError(f"expected the graph to use all of {sorted(bodies)}; {sorted(used)}")
-    _drop_unused_codes(model)
+    drop_unused_codes(model)
     return sites
 
 
@@ -87,12 +87,3 @@ def _place(
 
 def _renamed(indices: Any, known: Mapping[int, int]) -> Any:
     return np.array([known.get(int(i), int(i)) for i in indices], np.int32)  # -1: left out
-
-
-def _drop_unused_codes(model: Any) -> None:
-    """A runtime looks up every code of a model, also those that no operation has."""
-    used = sorted({o.opcodeIndex for graph in model.subgraphs for o in graph.operators})
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            operator.opcodeIndex = used.index(operator.opcodeIndex)
-    model.operatorCodes = [model.operatorCodes[i] for i in used]

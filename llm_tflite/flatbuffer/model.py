@@ -5,6 +5,7 @@ Format: ``tflite/schema.fbs`` of github.com/google-ai-edge/LiteRT.
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import flatbuffers
@@ -18,7 +19,7 @@ _OPERATOR_NAMES = {
 }
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes | mmap.mmap) -> Any:
     """Return the ``ModelT`` of a TFLite flatbuffer."""
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
 
@@ -36,6 +37,11 @@ def embed_buffers(model: Any, data: bytes) -> None:
         if buffer.offset > 1:  # 0 and 1 mean that there is none
             content = data[buffer.offset : buffer.offset + buffer.size]
             buffer.data, buffer.offset, buffer.size = np.frombuffer(content, np.uint8), 0, 0
+
+
+def holds_strings(tensor: Any) -> bool:
+    """Whether a tensor is one of strings."""
+    return bool(tensor.type == schema.TensorType.STRING)
 
 
 def operator_code(model: Any, operator: Any) -> int:
@@ -64,6 +70,15 @@ def operator_index(model: Any, builtin: int, version: int) -> int:
     code.version = version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
+
+
+def drop_unused_codes(model: Any) -> None:
+    """A runtime looks up every code of a model, also those that no operation has."""
+    used = sorted({o.opcodeIndex for graph in model.subgraphs for o in graph.operators})
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            operator.opcodeIndex = used.index(operator.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[i] for i in used]
 
 
 class SharedQuantization(schema.QuantizationParametersT):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The ``generate`` layout: text in and text out, in one graph of builtin operations.
+"""The ``generate`` layout: text in and text out, in one graph.
 
 The text program and the model's graphs are converted apart; the graphs then take the places in the
 program's loops that custom operations hold for them, and the weights are placed as in the
@@ -8,11 +8,12 @@ program's loops that custom operations hold for them, and the weights are placed
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from ..flatbuffer.inline import inline
+from ..flatbuffer.model import holds_strings
 from ..progress import Progress, Report
 from ..quantization import QuantizationStrategy
 from ..text_graph import GraphTokenizer
@@ -20,11 +21,14 @@ from ..tracing.probe import probe_cache
 from ..tracing.requirements import position_limit
 from ..tracing.signatures import trace_signatures
 from ..tracing.skeleton import convert_function, convert_parts
+from ..tracing.string_form import FLEX_OPERATIONS
 from ..tracing.text_program import DECODE, PREFILL, TextProgram, serving_function
 from .core import CoreModel, write_model
 
 # Outputs of the graph. The signature has the text alone; the others are for who asks for them.
 OUTPUTS = ("text", "tokens", "token_count", "prompt_count")
+# Those that the string form has as well.
+_STRING_OUTPUTS = ("prompt_bytes", "text_bytes")
 # The loop copies its caches twice per token, so no slot should be allocated for nothing.
 _LONGEST_CHUNK = 32
 
@@ -39,6 +43,7 @@ class GenerateOptions:
         stop: Tokens that end an answer.
         top_k: How many of the most probable tokens may be chosen; 1 is greedy.
         temperature: Divides the logits, where several tokens may be chosen.
+        text: The form of the text, see ``write_generate``.
     """
 
     max_length: int
@@ -46,6 +51,7 @@ class GenerateOptions:
     stop: tuple[int, ...]
     top_k: int = 1
     temperature: float = 1.0
+    text: Literal["bytes", "string"] = "bytes"
 
     @property
     def samples(self) -> bool:
@@ -67,6 +73,9 @@ def write_generate(
     The signature ``serving_default`` takes ``prompt``, uint8 ``[N]`` in UTF-8 that ends in one zero
     byte, and gives ``text`` in the same form: prompt and answer, without control tokens. A file
     that samples takes ``noise`` as well, float32 ``[max_length]`` uniform in [0, 1).
+
+    Its operations are builtin ones. With the text as strings ``[]`` two of TensorFlow's are added,
+    ``string_form.FLEX_OPERATIONS``, and only these.
 
     Args:
         model: A KerasHub ``CausalLM`` in float32.
@@ -99,7 +108,8 @@ def write_generate(
         top_k=options.top_k,
         temperature=options.temperature,
     )
-    flatbuffer = convert_function(serving_function(program), custom={DECODE, PREFILL})
+    custom = {DECODE, PREFILL} | (set(FLEX_OPERATIONS) if options.text == "string" else set())
+    flatbuffer = convert_function(serving_function(program, options.text), custom=custom)
     sites = inline(flatbuffer, {DECODE: decode, PREFILL: prefill})
     _name_tensors(flatbuffer)
     _show_text_alone(flatbuffer)
@@ -135,7 +145,11 @@ def _show_text_alone(flatbuffer: Any) -> None:
     (signature,) = flatbuffer.signatureDefs
     entries = {entry.name.decode(): entry for entry in signature.outputs}
     graph = flatbuffer.subgraphs[signature.subgraphIndex]
-    graph.outputs = np.array([entries[name].tensorIndex for name in OUTPUTS], np.int32)
+    names = [name for name in (*OUTPUTS, *_STRING_OUTPUTS) if name in entries]
+    graph.outputs = np.array([entries[name].tensorIndex for name in names], np.int32)
     for entry in (*signature.inputs, *signature.outputs):
-        graph.tensors[entry.tensorIndex].name = entry.name
+        tensor = graph.tensors[entry.tensorIndex]
+        tensor.name = entry.name
+        if holds_strings(tensor):
+            tensor.shape = np.array([], np.int32)
     signature.outputs = [entries["text"]]

@@ -6,15 +6,17 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ..errors import ConversionError
 from ..flatbuffer.merge import Part, merge
-from ..flatbuffer.model import embed_buffers, parse
+from ..flatbuffer.model import embed_buffers, operator_name, parse
 from .signatures import Signature
+from .string_form import ordered_options
 
 
 def convert_skeleton(signatures: list[Signature]) -> Any:
@@ -36,12 +38,13 @@ def convert_parts(signatures: list[Signature]) -> list[Part]:
         return [_convert(signature) for signature in signatures]
 
 
-def convert_function(function: Any, *, custom: Container[str]) -> Any:
+def convert_function(function: Any, *, custom: Collection[str]) -> Any:
     """Convert a ``tf.function`` with an input signature and nothing but constants.
 
     Args:
         function: The function; its results become those of the signature ``serving_default``.
-        custom: Names of the custom operations that it may contain.
+        custom: Names of the custom operations that it may contain. Those that begin with ``Flex``
+            are TensorFlow's own.
 
     Raises:
         ConversionError: It contains others, or one without a builtin form.
@@ -50,14 +53,19 @@ def convert_function(function: Any, *, custom: Container[str]) -> Any:
         [function.get_concrete_function()], tf.Module()
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if any(name.startswith("Flex") for name in custom):
+        converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
     converter.allow_custom_ops = True
     with _quiet():
         model = _converted(converter, "the text's graph")
     for code in model.operatorCodes:
         if code.customCode is not None and code.customCode.decode() not in custom:
-            raise ConversionError(
-                f"expected builtin operations only; found {code.customCode.decode()}"
-            )
+            allowed = " and ".join(["builtin operations", *sorted(custom)])
+            raise ConversionError(f"expected {allowed} only; found {code.customCode.decode()}")
+    for operator in (o for graph in model.subgraphs for o in graph.operators):
+        if operator_name(model, operator).startswith("Flex"):
+            options = ordered_options(bytes(operator.customOptions))
+            operator.customOptions = np.frombuffer(options, np.uint8)
     return model
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from ..text_graph import GraphTokenizer
 from .probe import CacheStructure
+from .string_form import bytes_to_string, string_to_bytes
 
 PREFILL, DECODE = "llm_tflite.prefill", "llm_tflite.decode"
 
@@ -183,17 +184,37 @@ class TextProgram:
         return typed
 
 
-def serving_function(program: TextProgram) -> Any:
-    """The signature ``serving_default`` as a ``tf.function``; see ``layouts.generate``."""
-    specs = [tf.TensorSpec([None], tf.uint8, name="prompt")]
+def serving_function(program: TextProgram, text: str) -> Any:
+    """The signature ``serving_default`` as a ``tf.function``; see ``layouts.generate``.
+
+    Args:
+        program: What it does.
+        text: ``bytes`` or ``string``, the form of the text outside. The prompt is then a string
+            ``[1]``, whose graph takes a string ``[]`` as well. The bytes of both strings are
+            outputs, ``prompt_bytes`` and ``text_bytes``, and between them lies the other form.
+    """
+    specs = [
+        tf.TensorSpec([1], tf.string, name="prompt")
+        if text == "string"
+        else tf.TensorSpec([None], tf.uint8, name="prompt")
+    ]
     if program.top_k != 1:
         specs.append(tf.TensorSpec([program.max_length], tf.float32, name="noise"))
 
-    @tf.function(autograph=False, input_signature=specs)
-    def serving(prompt: Any, noise: Any = None) -> dict[str, Any]:
+    def from_bytes(prompt: tf.Tensor, noise: tf.Tensor | None) -> dict[str, tf.Tensor]:
         outputs = program.run(_without_terminator(prompt), noise)
         outputs["text"] = tf.concat([outputs["text"], tf.zeros([1], tf.uint8)], 0)
         return outputs
+
+    @tf.function(autograph=False, input_signature=specs)
+    def serving(prompt: Any, noise: Any = None) -> dict[str, Any]:
+        if text == "bytes":
+            return from_bytes(prompt, noise)
+        prompt_bytes = string_to_bytes(prompt)
+        outputs = from_bytes(prompt_bytes, noise)
+        text_bytes = outputs["text"]
+        outputs |= {"prompt_bytes": prompt_bytes, "text_bytes": text_bytes}
+        return outputs | {"text": bytes_to_string(text_bytes)}
 
     return serving
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from .chunk_plan import plan_chunks
 from .errors import IncompatibleArtifactError
 from .manifest import CacheBuffer, Manifest
 from .runtime import Buffer, RuntimeModel, TensorSpec
-from .signature_names import signature_name, signature_variants
+from .signature_names import Variant, signature_name, signature_variants
 
 # Idle states kept for the next generation. Each is as large as its longest text needed.
 _IDLE_STATES = 2
@@ -52,7 +52,7 @@ class DecodingState:
         self._slots = self.sizes[0]
         # The runtime holds on to every buffer that it has seen, so none is ever given back.
         self._caches: dict[int, dict[str, Buffer]] = {}
-        self._logits = model.output_buffer("decode", "logits")
+        self._logits: Buffer | None = None
         self._calls: dict[tuple[int, int | None], _Call] = {}
 
     @property
@@ -96,7 +96,7 @@ class DecodingState:
         call.token_array[0] = token
         self._run(call, self.position)
         self.position += 1
-        logits: npt.NDArray[np.float32] = self._logits.read(
+        logits: npt.NDArray[np.float32] = self._logits_buffer(call.signature).read(
             self._manifest.model.vocabulary_size, np.float32
         )
         return logits
@@ -117,24 +117,34 @@ class DecodingState:
         smaller = self._slots
         self._slots = self._size_for(self.position + 1)
         if self._slots not in self._caches:
-            self._allocate(self._slots)
+            self._allocate(self._signature(None, self._slots))
         for cache in self._manifest.cache:
             shape = cache_shape(cache, smaller)
             values = np.zeros(cache_shape(cache, self._slots), cache.dtype)
-            filled = self._caches[smaller][cache.name].read(math.prod(shape), cache.dtype)
-            values[tuple(map(slice, shape))] = filled.reshape(shape)
+            values[tuple(map(slice, shape))] = self._read(cache, smaller)
             self._caches[self._slots][cache.name].write(values)
+
+    def filled(self, cache: CacheBuffer) -> npt.NDArray[np.float32]:
+        """Return what a cache holds of the tokens so far: its shape with S = ``position``."""
+        shape = cache_shape(cache, self.position)
+        return self._read(cache, self._slots)[tuple(map(slice, shape))].copy()
+
+    def _read(self, cache: CacheBuffer, slots: int) -> npt.NDArray[np.float32]:
+        shape = cache_shape(cache, slots)
+        values: npt.NDArray[np.float32] = self._caches[slots][cache.name].read(
+            math.prod(shape), cache.dtype
+        )
+        return values.reshape(shape)
 
     def _clear(self, slots: int) -> None:
         for cache in self._manifest.cache:
             zeros = np.zeros(cache_shape(cache, slots), cache.dtype)
             self._caches[slots][cache.name].write(zeros)
 
-    def _allocate(self, slots: int) -> None:
-        """Make caches of one size; what they hold is undefined."""
-        decode = self._signature(None, slots)
-        self._caches[slots] = {
-            cache.name: self._model.input_buffer(decode, cache.name)
+    def _allocate(self, signature: str) -> None:
+        """Make the caches that a graph asks for; what they hold is undefined."""
+        self._caches[self._slots] = {
+            cache.name: self._model.input_buffer(signature, cache.name)
             for cache in self._manifest.cache
         }
 
@@ -146,10 +156,10 @@ class DecodingState:
         """The graph that reads ``length`` tokens, or decodes one, with the caches in use."""
         if (self._slots, length) in self._calls:
             return self._calls[self._slots, length]
-        if self._slots not in self._caches:
-            self._allocate(self._slots)
-            self._clear(self._slots)
         signature = self._signature(length, self._slots)
+        if self._slots not in self._caches:
+            self._allocate(signature)
+            self._clear(self._slots)
         caches = self._caches[self._slots]
         inputs = {
             name: caches.get(name) or self._model.input_buffer(signature, name)
@@ -157,7 +167,7 @@ class DecodingState:
         }
         # The same buffer in and out: the cache is updated in place and never copied.
         outputs = {
-            name: caches.get(name, self._logits)
+            name: caches.get(name) or self._logits_buffer(signature)
             for name in self._model.signatures[signature].outputs
         }
         count = length or 1
@@ -165,6 +175,11 @@ class DecodingState:
         call = _Call(signature, tokens, positions, inputs, outputs)
         self._calls[self._slots, length] = call
         return call
+
+    def _logits_buffer(self, signature: str) -> Buffer:
+        if self._logits is None:
+            self._logits = self._model.output_buffer(signature, "logits")
+        return self._logits
 
 
 class DecodingStates:
@@ -201,14 +216,23 @@ class DecodingStates:
         self._idle = deque(maxlen=0)
 
 
-def check_signatures(model: RuntimeModel, manifest: Manifest) -> None:
+def check_signatures(
+    model: RuntimeModel, manifest: Manifest, variants: Iterable[Variant] | None = None
+) -> None:
     """Refuse a model whose signatures are not those its manifest promises.
 
     The runtime checks neither shapes nor positions, so whatever differs here would end as a wrong
     answer there.
+
+    Args:
+        model: The open model.
+        manifest: What it is said to be.
+        variants: Length and slots of the graphs that are needed; by default all that are promised.
     """
     facts = manifest.model
-    for length, slots in signature_variants(facts.prefill_lengths, facts.short_caches):
+    if variants is None:
+        variants = signature_variants(facts.prefill_lengths, facts.short_caches)
+    for length, slots in variants:
         name = signature_name(length, slots)
         if name not in model.signatures:
             raise IncompatibleArtifactError(f"the model lacks the signature {name!r}")

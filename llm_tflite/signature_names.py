@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+# Tokens per call, None for the graph that decodes; slots of its caches, None for the whole context.
+Variant: TypeAlias = tuple[int | None, int | None]
 
 
 def signature_name(length: int | None, slots: int | None = None) -> str:
@@ -19,7 +23,7 @@ def signature_name(length: int | None, slots: int | None = None) -> str:
 
 def signature_variants(
     prefill_lengths: Sequence[int], short_caches: Sequence[int]
-) -> Iterator[tuple[int | None, int | None]]:
+) -> Iterator[Variant]:
     """Length and slots of every graph of an artifact, ``decode`` first."""
     for slots in (None, *short_caches):
         yield None, slots

@@ -50,12 +50,16 @@ class FlatBuffer:
 
 
 class FlatTable:
-    """One table; fields are asked for by their number in the schema."""
+    """One table; fields are asked for by their number in the schema.
+
+    Attributes:
+        start: Where it stands.
+    """
 
     def __init__(self, buffer: FlatBuffer, position: int) -> None:
         """Read the table that stands at ``position``."""
         self._buffer = buffer
-        self._position = position
+        self.start = position
         back = int.from_bytes(buffer.read(position, 4), "little", signed=True)
         self._vtable = position - back
         self._vtable_size = buffer.number(self._vtable, 2)
@@ -66,7 +70,7 @@ class FlatTable:
         if entry + 2 > self._vtable_size:
             return None
         offset = self._buffer.number(self._vtable + entry, 2)
-        return self._position + offset if offset else None
+        return self.start + offset if offset else None
 
     def number(self, field: int, size: int) -> int:
         """Return an unsigned number of ``size`` bytes."""
@@ -75,12 +79,12 @@ class FlatTable:
 
     def table(self, field: int) -> FlatTable | None:
         """Return the table that the field refers to."""
-        at = self._target(field)
+        at = self.target(field)
         return None if at is None else FlatTable(self._buffer, at)
 
     def text(self, field: int) -> str:
         """Return a string; an absent one is empty."""
-        at = self._target(field)
+        at = self.target(field)
         if at is None:
             return ""
         data = self._buffer.read(at + 4, self._buffer.number(at, 4))
@@ -91,12 +95,12 @@ class FlatTable:
 
     def count(self, field: int) -> int:
         """Return the length of a vector; an absent one is empty."""
-        at = self._target(field)
+        at = self.target(field)
         return 0 if at is None else self._buffer.number(at, 4)
 
     def item(self, field: int, index: int) -> FlatTable:
         """Return one table of a vector of tables."""
-        at = self._target(field)
+        at = self.target(field)
         if at is None or index >= self._buffer.number(at, 4):
             raise CorruptArtifactError(f"a table refers to item {index} of a shorter list")
         entry = at + 4 + 4 * index
@@ -108,6 +112,7 @@ class FlatTable:
             raise CorruptArtifactError(f"expected at most {limit} tables in a list; got {count:,}")
         return [self.item(field, index) for index in range(count)]
 
-    def _target(self, field: int) -> int | None:
+    def target(self, field: int) -> int | None:
+        """Where that stands which the field refers to, or None where it has its default."""
         at = self.position(field)
         return None if at is None else at + self._buffer.number(at, 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,15 @@ FLOAT_TOLERANCE = 1e-3
 # Logits of a different or damaged model correlate with the right ones by about 0; four bits on the
 # smallest models by 0.5 to 0.9. Anything better is a matter of quality, and stated, not judged.
 _LEAST_CORRELATION = 0.3
+# Two graphs with the same weights differ by rounding alone, also where activations are quantized,
+# as that is done token by token.
+_LEAST_CACHE_CORRELATION = 0.9
 
 Logits = npt.NDArray[np.float32]
+Caches = Mapping[str, npt.NDArray[np.float32]]
 
 
-def compare(name: str, expected: Logits, found: Logits, lossless: bool) -> dict[str, Any]:
+def compare_logits(name: str, expected: Logits, found: Logits, lossless: bool) -> dict[str, Any]:
     """Return the figures of an agreement.
 
     Args:
@@ -55,6 +59,48 @@ def compare(name: str, expected: Logits, found: Logits, lossless: bool) -> dict[
         "logit_range": spread,
         "correlation": correlation,
     }
+
+
+def compare_caches(
+    names: tuple[str, str], expected: Caches, found: Caches, lossless: bool
+) -> dict[str, Any]:
+    """Return the figures of the agreement of two graphs on what they left in their caches.
+
+    Args:
+        names: The two graphs, for the error.
+        expected: Filled slots by the cache's name, from the first graph.
+        found: The same from the second.
+        lossless: Whether the weights are stored as they are.
+
+    Raises:
+        DisagreementError: Showing in which cache they differ most.
+    """
+    shares = {name: _share_of_range(values, found[name]) for name, values in expected.items()}
+    worst = max(shares, key=shares.__getitem__)
+    correlation = min(
+        1.0 if shares[name] == 0 else float(np.corrcoef(values.ravel(), found[name].ravel())[0, 1])
+        for name, values in expected.items()
+    )
+    if lossless:
+        agrees = shares[worst] <= FLOAT_TOLERANCE
+    else:
+        agrees = shares[worst] < np.inf and correlation >= _LEAST_CACHE_CORRELATION
+    if not agrees:
+        raise DisagreementError(
+            f"{names[1]} disagrees with {names[0]}, which reads the same prompt in smaller pieces: "
+            f"{worst} was expected to be the same and differs by {shares[worst]:.3g} of its range; "
+            f"the lowest correlation of a cache is {correlation:.4f}. No file was written; leave "
+            "that length out of prefill_lengths"
+        )
+    return {"largest_share_of_range": shares[worst], "correlation": correlation}
+
+
+def _share_of_range(expected: Logits, found: Logits) -> float:
+    """The largest difference; infinite where one side is not finite."""
+    difference, spread = float(np.abs(expected - found).max()), float(np.ptp(expected))
+    if difference == 0:
+        return 0.0
+    return difference / spread if difference < np.inf and spread > 0 else np.inf
 
 
 def _correlation(expected: Logits, found: Logits) -> float:

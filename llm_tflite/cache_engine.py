@@ -9,7 +9,7 @@ import numpy as np
 
 from .completion import Chunk, TokenLogprob
 from .decoding import DecodingStates, slot_axis
-from .errors import ContextOverflowError, RuntimeFailureError
+from .errors import ContextOverflowError, InvalidOptionError, RuntimeFailureError
 from .generation import CacheWriter, Generation, Request, token_logprob
 from .manifest import Manifest
 from .prompt import PromptReader
@@ -71,7 +71,8 @@ class CacheEngine:
         """Run one signature; caches that are left out are zeros.
 
         Raises:
-            InvalidOptionError: A name, shape or type is not the signature's.
+            InvalidOptionError: A name, shape or type is not the signature's, or there is no such
+                ``logits_row``.
             PromptError: A token is outside the vocabulary.
             ContextOverflowError: The positions are not consecutive slots of the cache.
         """
@@ -88,6 +89,11 @@ class CacheEngine:
             raise ContextOverflowError(
                 f"expected input_pos to count up by one inside 0..{slots - 1}; "
                 f"got {positions.tolist()}"
+            )
+        row = inputs.get("logits_row")
+        if row is not None and not 0 <= row[0] < length:
+            raise InvalidOptionError(
+                f"logits_row must be inside 0..{length - 1}, the rows of a call; got {row[0]}"
             )
         return self._model.call(signature, inputs)
 

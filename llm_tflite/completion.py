@@ -30,8 +30,8 @@ class Timings:
 
     Attributes:
         load_s: Opening the artifact, once per interpreter, its verification included.
-        prefill_s: Reading the prompt but for its last token.
-        decode_s: Producing the new tokens.
+        prefill_s: Reading the prompt and producing the first token.
+        decode_s: Producing the tokens after it.
         time_to_first_token_s: From the call (or the first step of a stream) to the first token;
             None if there is none.
         prefill_tokens: Tokens read during ``prefill_s``.

@@ -17,6 +17,8 @@ from .manifest import CacheBuffer, Manifest
 from .runtime import Buffer, RuntimeModel, TensorSpec
 from .signature_names import Variant, signature_name, signature_variants
 
+Logits = npt.NDArray[np.float32]
+
 # Idle states kept for the next generation. Each is as large as its longest text needed.
 _IDLE_STATES = 2
 
@@ -69,6 +71,20 @@ class DecodingState:
         for slots in self._caches:
             self._clear(slots)
 
+    def read(self, tokens: Sequence[int], *, lengths: Sequence[int] | None = None) -> Logits:
+        """Begin anew with ``tokens`` and return the scores of every token that could come next.
+
+        Args:
+            tokens: At least one, and as many as the context has slots, at most.
+            lengths: As for ``prefill``.
+        """
+        self._slots = self._size_for(len(tokens))
+        if self._slots == self._manifest.model.context_length:  # its prefill graphs give no scores
+            self.prefill(tokens[:-1], lengths=lengths)
+            return self.decode(tokens[-1])
+        *_, last = self._run_chunks(tokens, lengths)
+        return self._scores(last)
+
     def prefill(self, tokens: Sequence[int], *, lengths: Sequence[int] | None = None) -> None:
         """Begin anew with ``tokens``; no scores come out.
 
@@ -77,36 +93,47 @@ class DecodingState:
             lengths: The prefill lengths to use; by default, whichever are fastest.
         """
         self._slots = self._size_for(len(tokens) + 1)
-        facts = self._manifest.model
-        lengths = facts.prefill_lengths if lengths is None else lengths
-        ladder = [1, *(length for length in lengths if length <= self._slots)]
-        for step in plan_chunks(len(tokens), lengths=ladder, capacity=self._slots):
-            graph = step.length if step.length in facts.prefill_lengths else None
-            call = self._call(graph)
-            call.token_array[: step.count] = tokens[step.start : step.start + step.count]
-            call.token_array[step.count :] = 0
-            self._run(call, step.start)
-        self.position = len(tokens)
+        self._run_chunks(tokens, lengths)
 
-    def decode(self, token: int) -> npt.NDArray[np.float32]:
+    def decode(self, token: int) -> Logits:
         """Read one token and return the scores of every token that could come next."""
         if self.position >= self._slots:
             self._grow()
         call = self._call(None)
         call.token_array[0] = token
-        self._run(call, self.position)
+        self._run(call, self.position, 1)
         self.position += 1
-        logits: npt.NDArray[np.float32] = self._logits_buffer(call.signature).read(
-            self._manifest.model.vocabulary_size, np.float32
-        )
-        return logits
+        return self._scores(call)
 
-    def _run(self, call: _Call, start: int) -> None:
+    def _run_chunks(self, tokens: Sequence[int], lengths: Sequence[int] | None) -> list[_Call]:
+        """Fill the caches from the first slot on; returns the calls that were made."""
+        facts = self._manifest.model
+        lengths = facts.prefill_lengths if lengths is None else lengths
+        ladder = [1, *(length for length in lengths if length <= self._slots)]
+        calls = []
+        for step in plan_chunks(len(tokens), lengths=ladder, capacity=self._slots):
+            call = self._call(step.length if step.length in facts.prefill_lengths else None)
+            call.token_array[: step.count] = tokens[step.start : step.start + step.count]
+            call.token_array[step.count :] = 0
+            self._run(call, step.start, step.count)
+            calls.append(call)
+        self.position = len(tokens)
+        return calls
+
+    def _run(self, call: _Call, start: int, count: int) -> None:
         positions = call.position_array
         positions += start - positions[0]
         call.inputs["tokens"].write(call.token_array)
         call.inputs["input_pos"].write(positions)
+        if "logits_row" in call.inputs:
+            call.inputs["logits_row"].write(np.array([count - 1], np.int32))
         self._model.run(call.signature, call.inputs, call.outputs)
+
+    def _scores(self, call: _Call) -> Logits:
+        scores: Logits = call.outputs["logits"].read(
+            self._manifest.model.vocabulary_size, np.float32
+        )
+        return scores
 
     def _size_for(self, count: int) -> int:
         """The least slots that hold ``count`` tokens; the most there are if none do."""
@@ -125,7 +152,7 @@ class DecodingState:
             self._caches[self._slots][cache.name].write(values)
 
     def filled(self, cache: CacheBuffer) -> npt.NDArray[np.float32]:
-        """Return what a cache holds of the tokens so far: its shape with S = ``position``."""
+        """What a cache holds of the tokens so far: its shape with S = ``position``."""
         shape = cache_shape(cache, self.position)
         return self._read(cache, self._slots)[tuple(map(slice, shape))].copy()
 
@@ -245,8 +272,10 @@ def check_signatures(
             "input_pos": TensorSpec((length or 1,), "int32"),
         }
         outputs = dict(caches)
-        if length is None:
+        if length is None or slots is not None:
             outputs["logits"] = TensorSpec((1, 1, facts.vocabulary_size), "float32")
+            if length not in (None, 1):
+                inputs["logits_row"] = TensorSpec((1,), "int32")
         _check_tensors(f"an input of {name!r}", inputs, model.signatures[name].inputs)
         _check_tensors(f"an output of {name!r}", outputs, model.signatures[name].outputs)
 

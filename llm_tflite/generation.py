@@ -39,15 +39,15 @@ class Writer(Protocol):
     def full(self) -> bool:
         """Whether no further token can come."""
 
-    def read(self, prompt: Sequence[int]) -> None:
-        """Begin anew and read a prompt but for its last token."""
-
-    def write(self, token: int) -> tuple[int, Logits | None]:
-        """Read ``token``; return the next one, and the logits it was chosen from, if known.
+    def read(self, prompt: Sequence[int]) -> tuple[int, Logits | None]:
+        """Begin anew and read a prompt; return the first token, and its logits, if known.
 
         Raises:
             FloatingPointError: They are not finite, so there is no choice.
         """
+
+    def write(self, token: int) -> tuple[int, Logits | None]:
+        """Read ``token`` and return the next one in the same way."""
 
 
 class CacheWriter:
@@ -63,13 +63,15 @@ class CacheWriter:
         """Whether the cache has no slot for a further token."""
         return self._state.full
 
-    def read(self, prompt: Sequence[int]) -> None:
-        """Begin anew and read a prompt but for its last token."""
-        self._state.prefill(prompt[:-1])
+    def read(self, prompt: Sequence[int]) -> tuple[int, Logits | None]:
+        """Begin anew, read a prompt and choose the first token."""
+        return self._pick(self._state.read(prompt))
 
     def write(self, token: int) -> tuple[int, Logits | None]:
         """Read ``token`` and choose the next one."""
-        logits = self._state.decode(token)
+        return self._pick(self._state.decode(token))
+
+    def _pick(self, logits: Logits) -> tuple[int, Logits]:
         try:
             return self._sampler.pick(logits), logits
         except FloatingPointError:
@@ -91,36 +93,43 @@ class Generation:
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
         self._error: str | None = None
-        self._decoded = 0
+        self._count = 0
         self._prefill_s = self._decode_s = 0.0
-        self._first_token_s: float | None = None
 
     def chunks(self, writer: Writer) -> Iterator[Chunk]:
         """Yield one chunk per new token, then one with the completion."""
-        token = self._request.prompt[-1]
+        token: int | None = None
         reason = self._limit(writer)
-        if reason is None:
-            began = perf_counter()
-            writer.read(self._request.prompt)
-            self._prefill_s = perf_counter() - began
         while reason is None:
+            first = token is None
             began = perf_counter()
             token, chunk, reason = self._step(writer, token)
-            self._decode_s += perf_counter() - began
-            if self._decoded == 1:
-                self._first_token_s = self._prefill_s + self._decode_s
+            elapsed_s = perf_counter() - began
+            if first:
+                self._prefill_s = elapsed_s
+            else:
+                self._decode_s += elapsed_s
             if chunk is not None:
                 yield chunk
         yield self._end(reason)
 
-    def _step(self, writer: Writer, token: int) -> tuple[int, Chunk | None, FinishReason | None]:
-        """Read ``token``; return the next one, its chunk, and why it is the last, if it is."""
+    def _step(
+        self, writer: Writer, token: int | None
+    ) -> tuple[int | None, Chunk | None, FinishReason | None]:
+        """Read ``token``, or the prompt where there is none.
+
+        Returns:
+            The next token, its chunk, and why it is the last, if it is.
+        """
         try:
-            token, logits = writer.write(token)
+            if token is None:
+                token, logits = writer.read(self._request.prompt)
+            else:
+                token, logits = writer.write(token)
         except FloatingPointError as e:
             self._error = str(e)
             return token, None, "error"
-        self._decoded += 1
+        self._count += 1
         if token in self._request.stop_token_ids:
             return token, None, "stop"
         chunk = self._accept(token, logits)
@@ -155,9 +164,9 @@ class Generation:
                 load_s=self._load_s,
                 prefill_s=self._prefill_s,
                 decode_s=self._decode_s,
-                time_to_first_token_s=self._first_token_s,
-                prefill_tokens=len(self._request.prompt) - 1 if self._prefill_s else 0,
-                decode_tokens=self._decoded,
+                time_to_first_token_s=self._prefill_s if self._count else None,
+                prefill_tokens=len(self._request.prompt) if self._prefill_s else 0,
+                decode_tokens=max(0, self._count - 1),
             ),
             logprobs=None if self._request.logprobs is None else tuple(self._logprobs),
             error=self._error,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -164,24 +165,26 @@ class TextEngine:
 
 
 class _FinishedAnswer:
-    """A ``Writer`` of tokens that are all there after the first of them."""
+    """A ``Writer`` of tokens that are all there once the prompt was read."""
 
     def __init__(self, engine: TextEngine, request: Request) -> None:
         self._engine = engine
         self._request = request
-        self._left: list[int] | None = None
+        self._begun = False
+        self._left: deque[int] = deque()
 
     @property
     def full(self) -> bool:
-        if self._left is None:  # a prompt that fills the file leaves no answer
+        if not self._begun:  # a prompt that fills the file leaves no answer
             return len(self._request.prompt) >= self._engine.max_length
         return not self._left
 
-    def read(self, prompt: Sequence[int]) -> None:
-        """The prompt is read together with the answer."""
+    def read(self, prompt: Sequence[int]) -> tuple[int, Logits | None]:
+        del prompt  # the request's own
+        self._begun = True
+        self._left.extend(self._engine.answer(self._request))
+        return self._left.popleft(), None
 
     def write(self, token: int) -> tuple[int, Logits | None]:
         del token
-        if self._left is None:
-            self._left = list(self._engine.answer(self._request))
-        return self._left.pop(0), None
+        return self._left.popleft(), None

@@ -142,8 +142,7 @@ def test_progress_reaches_the_end_of_every_stage(gpt2_ids: Any, tmp_path: Path) 
     )
     stages = list(dict.fromkeys(step.stage for step in steps))
     assert stages == [
-        "tracing",
-        "converting the graph",
+        "converting the graphs",
         "quantizing weights",
         "checking",
         "writing",

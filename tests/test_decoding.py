@@ -77,3 +77,46 @@ def test_a_raw_run_is_kept_inside_the_caches_of_its_signature(path: Path) -> Non
         interpreter.run("decode", **inputs)
         with pytest.raises(lt.errors.ContextOverflowError, match=rf"0\.\.{SHORT - 1}"):
             interpreter.run(f"cache_{SHORT}_decode", **inputs)
+
+
+@pytest.mark.parametrize("row", [0, 4, 31])
+def test_a_short_prefill_graph_gives_the_logits_of_the_row_that_is_asked_for(
+    llama: Any, path: Path, row: int
+) -> None:
+    tokens = np.random.default_rng(row).integers(0, 97, (1, 32)).astype(np.int32)
+    with lt.Interpreter(path, threads=1) as interpreter:
+        outputs = interpreter.run(
+            f"cache_{SHORT}_prefill_32",
+            tokens=tokens,
+            input_pos=np.arange(32, dtype=np.int32),
+            logits_row=np.array([row], np.int32),
+        )
+    expected = np.asarray(llama({"token_ids": tokens, "padding_mask": np.ones_like(tokens)}))
+    assert np.abs(outputs["logits"][0, 0] - expected[0, row]).max() < 1e-4
+
+
+@pytest.mark.parametrize("row", [-1, 32])
+def test_a_row_that_a_call_does_not_have_is_refused(path: Path, row: int) -> None:
+    inputs = {
+        "tokens": np.zeros((1, 32), np.int32),
+        "input_pos": np.arange(32, dtype=np.int32),
+        "logits_row": np.array([row], np.int32),
+    }
+    refused = pytest.raises(lt.errors.InvalidOptionError, match="logits_row")
+    with lt.Interpreter(path, threads=1) as interpreter, refused:
+        interpreter.run(f"cache_{SHORT}_prefill_32", **inputs)
+
+
+def test_the_head_of_a_prefill_graph_multiplies_one_row(path: Path) -> None:
+    from llm_tflite.flatbuffer.model import operator_name, parse
+
+    model = parse(path.read_bytes())
+    signatures = {s.signatureKey.decode(): s.subgraphIndex for s in model.signatureDefs}
+    graph = model.subgraphs[signatures[f"cache_{SHORT}_prefill_32"]]
+    heads = [
+        graph.tensors[operator.outputs[0]].shape
+        for operator in graph.operators
+        if operator_name(model, operator) == "FULLY_CONNECTED"
+        and graph.tensors[operator.outputs[0]].shape[-1] == 97
+    ]
+    assert [int(np.prod(shape)) for shape in heads] == [97]

@@ -31,6 +31,4 @@ def _run(interpreter: Interpreter, rng: np.random.Generator, size: int, workload
         max_new_tokens=workload.decode_tokens,
         stop_token_ids=(),
     ).timings
-    first_s = timings.time_to_first_token_s
-    rest_s = timings.prefill_s + timings.decode_s - first_s
-    return Run(workload.prompt_tokens / first_s, (timings.decode_tokens - 1) / rest_s)
+    return Run(timings.prefill_tokens_per_s, timings.decode_tokens_per_s)

@@ -50,7 +50,7 @@ def check_caches(
     figures: dict[str, Any] = {"prefill": _check_prefill(path, manifest, None, lossless)}
     figures["short_caches"] = {
         str(slots): {
-            "decode": _check_short_decode(path, manifest, slots, expected, lossless),
+            **_check_short_ends(path, manifest, slots, expected, lossless),
             **_check_prefill(path, manifest, slots, lossless),
         }
         for slots, expected in ends.items()
@@ -121,12 +121,21 @@ def _decode(
     return read, np.stack(logits), ends
 
 
-def _check_short_decode(
+def _check_short_ends(
     path: Path, manifest: Manifest, slots: int, expected: Logits, lossless: bool
 ) -> dict[str, Any]:
+    """Compare what comes after a full short cache, as the graph that decodes and one that reads a
+    prompt say it, with what the graphs for the whole context said."""
+    smallest = _ladder(manifest, slots)[:1]
     with _opened(path, manifest, slots, _decoding_graphs(manifest, slots)) as state:
-        found = _end(state, manifest, slots)
-    return compare_logits("decode with the whole cache", expected, found, lossless)
+        found = {"decode": _end(state, manifest, slots)}
+        for length in smallest:
+            tokens = _random_tokens(manifest, slots)
+            found[f"prefill_{length}"] = state.read(tokens, lengths=smallest)[None]
+    return {
+        name: compare_logits("decode with the whole cache", expected, logits, lossless)
+        for name, logits in found.items()
+    }
 
 
 def _end(state: DecodingState, manifest: Manifest, slots: int) -> Logits:
@@ -151,15 +160,19 @@ def _check_prefill(
 def _filled_caches(
     path: Path, manifest: Manifest, slots: int | None, lengths: tuple[int, int]
 ) -> list[dict[str, Logits]]:
-    """What two prefill graphs leave in the caches of the same prompt."""
+    """What two prefill graphs make of the same prompt: caches, and logits where they give some."""
     smaller, larger = lengths
     # Whole calls of the smaller graph; the larger one may have to pad.
     tokens = _random_tokens(manifest, larger - larger % smaller)
     filled = []
     with _opened(path, manifest, slots, lengths) as state:
         for length in lengths:
-            state.prefill(tokens, lengths=(length,))
-            filled.append({cache.name: state.filled(cache) for cache in manifest.cache})
+            results = {}
+            if slots is None:
+                state.prefill(tokens, lengths=(length,))
+            else:
+                results["logits"] = state.read(tokens, lengths=(length,))
+            filled.append(results | {cache.name: state.filled(cache) for cache in manifest.cache})
     return filled
 
 

@@ -5,6 +5,7 @@ Beyond the loaded model, memory holds one matrix and its quantized form.
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,16 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from ..bundle.tflite_metadata import reserve_metadata
+from ..flatbuffer.merge import Part
 from ..flatbuffer.model import pack, share_buffers
 from ..flatbuffer.weights import WeightInjector, WeightSite
 from ..flatbuffer.writer import ModelWriter
 from ..progress import Progress, Report
 from ..quantization import QuantizationStrategy, QuantizedTensor, Weight, quantize
-from ..tracing.probe import CacheTensor
-from ..tracing.signatures import WeightInput
+from ..signature_names import Variant
+from ..tracing.probe import CacheStructure, CacheTensor
+from ..tracing.signatures import WeightInput, WeightInputs, trace_signatures
+from ..tracing.skeleton import convert_signature
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,34 @@ class CoreModel:
 
     cache: tuple[CacheTensor, ...]
     weights: tuple[PlacedWeight, ...]
+
+
+def convert_signatures(
+    model: Any, cache: CacheStructure, variants: Sequence[Variant], report: Report
+) -> tuple[list[Part], list[WeightInput]]:
+    """Trace and convert the graphs of a model, one after the other, without its large weights.
+
+    Args:
+        model: A KerasHub ``CausalLM`` in float32.
+        cache: Its cache for the whole context.
+        variants: Length and slots of each graph, the one that decodes first.
+        report: Called for every graph.
+
+    Returns:
+        The graphs, and the weights that they take.
+
+    Raises:
+        UnsupportedModelError: The model's code is of a form not known here.
+        ConversionError: An operation has no builtin form.
+    """
+    weights = WeightInputs()
+    parts: list[Part] = []
+    report(Progress("converting the graphs", 0, len(variants)))
+    for signature in trace_signatures(model, cache, variants, weights):
+        parts.append(convert_signature(signature))
+        report(Progress("converting the graphs", len(parts), len(variants)))
+    gc.collect()  # graphs refer to themselves; GPT-2 XL's take 60 MB each
+    return parts, list(weights)
 
 
 def write_model(

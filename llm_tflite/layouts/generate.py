@@ -14,16 +14,16 @@ import numpy as np
 
 from ..flatbuffer.inline import inline
 from ..flatbuffer.model import holds_strings
-from ..progress import Progress, Report
+from ..progress import Report
 from ..quantization import QuantizationStrategy
+from ..signature_names import signature_variants
 from ..text_graph import GraphTokenizer
 from ..tracing.probe import probe_cache
 from ..tracing.requirements import position_limit
-from ..tracing.signatures import trace_signatures
-from ..tracing.skeleton import convert_function, convert_parts
+from ..tracing.skeleton import convert_function
 from ..tracing.string_form import FLEX_OPERATIONS
 from ..tracing.text_program import DECODE, PREFILL, TextProgram, serving_function
-from .core import CoreModel, write_model
+from .core import CoreModel, convert_signatures, write_model
 
 # Outputs of the graph. The signature has the text alone; the others are for who asks for them.
 OUTPUTS = ("text", "tokens", "token_count", "prompt_count")
@@ -90,12 +90,10 @@ def write_generate(
         ConversionError: An operation has no builtin form.
         QuantizationError: The strategy failed on a weight, or a weight is not finite.
     """
-    report(Progress("tracing", 0, 1))
     chunk, slots = prefill_chunk(options.max_length, position_limit(model))
     cache = probe_cache(model, slots)
-    signatures, weights = trace_signatures(model, cache, [chunk], [])
-    report(Progress("converting the graph", 0, 1))
-    decode, prefill = convert_parts(signatures)
+    variants = list(signature_variants([chunk], []))
+    (decode, prefill), weights = convert_signatures(model, cache, variants, report)
 
     program = TextProgram(
         tokenizer=tokenizer,

@@ -6,17 +6,16 @@ size; then they are placed.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from ..flatbuffer.merge import merge
 from ..flatbuffer.weights import take_inputs
-from ..progress import Progress, Report
+from ..progress import Report
 from ..quantization import QuantizationStrategy
+from ..signature_names import signature_variants
 from ..tracing.probe import probe_cache
-from ..tracing.signatures import trace_signatures
-from ..tracing.skeleton import convert_skeleton
-from .core import CoreModel, write_model
+from .core import CoreModel, convert_signatures, write_model
 
 
 def write_prefill_decode(
@@ -45,13 +44,10 @@ def write_prefill_decode(
         ConversionError: An operation has no builtin form.
         QuantizationError: The strategy failed on a weight, or a weight is not finite.
     """
-    report(Progress("tracing", 0, 1))
     cache = probe_cache(model, context_length)
-    signatures, weights = trace_signatures(model, cache, prefill_lengths, short_caches)
-    report(Progress("converting the graph", 0, 1))
-    flatbuffer = convert_skeleton(signatures)
-    del signatures
-    gc.collect()  # graphs refer to themselves; GPT-2 XL's take 0.5 GB
+    variants = list(signature_variants(prefill_lengths, short_caches))
+    parts, weights = convert_signatures(model, cache, variants, report)
+    flatbuffer = merge(parts)
     sites = take_inputs(flatbuffer, {weight.name for weight in weights})
     placed = write_model(flatbuffer, sites, weights, stream, strategy=strategy, report=report)
     return CoreModel(cache.tensors, placed)

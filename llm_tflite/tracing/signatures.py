@@ -2,14 +2,16 @@
 
 Names and shapes are those that LiteRT-LM's executor reads (``runtime/executor`` of
 github.com/google-ai-edge/LiteRT-LM): ``tokens`` int32 ``[1, T]``, ``input_pos`` int32 ``[T]``,
-caches under the same name in and out, ``logits`` float32 ``[1, 1, V]`` from ``decode`` alone. The
-mask is computed in the graph, from ``input_pos[0]``, by the model's own code.
+caches under the same name in and out, ``logits`` float32 ``[1, 1, V]`` from ``decode``. Graphs with
+short caches, which that executor does not know, give logits from ``prefill_{T}`` as well, those
+of the token at ``logits_row`` int32 ``[1]``. The mask is computed in the graph, from
+``input_pos[0]``, by the model's own code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -18,9 +20,10 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import UnsupportedModelError
-from ..signature_names import signature_name, signature_variants
+from ..signature_names import Variant, signature_name
 from .cache_views import CacheViews
 from .fold import fold, make_constant
+from .head import find_head
 from .interception import intercept
 from .mask_views import additive_masks
 from .norm_views import NormViews
@@ -68,50 +71,77 @@ class Signature:
     outputs: dict[str, tf.Tensor]
 
 
+class WeightInputs:
+    """The weights that signatures take, merged over all of them."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._weights: dict[str, WeightInput] = {}
+
+    def __iter__(self) -> Iterator[WeightInput]:
+        """The weights, in the order in which they were first read."""
+        return iter(self._weights.values())
+
+    def add(self, signature: str, weight: WeightInput) -> None:
+        """Note that a signature reads a weight.
+
+        Raises:
+            UnsupportedModelError: An earlier one reads it in another form.
+        """
+        known = self._weights.get(weight.name, weight)
+        if (known.permutation, known.shape) != (weight.permutation, weight.shape):
+            raise UnsupportedModelError(
+                f"{weight.variable.path} is read as {known.shape} elsewhere and as {weight.shape} "
+                f"in {signature}; expected one form in every signature"
+            )
+        self._weights[weight.name] = replace(weight, uses=known.uses | weight.uses)
+
+
 def trace_signatures(
     model: Any,
     cache: CacheStructure,
-    prefill_lengths: Sequence[int],
-    short_caches: Sequence[int],
-) -> tuple[list[Signature], list[WeightInput]]:
-    """Trace ``decode`` and one ``prefill_{T}`` for each length; also return the weights they take.
+    variants: Iterable[Variant],
+    weights: WeightInputs,
+) -> Iterator[Signature]:
+    """Trace one signature after the other, so that only one of them is in memory.
 
-    They are traced once more for each of ``short_caches``, with caches of so many slots: attention
-    costs what is allocated, used or not (GPT-2 124M: 21 ms per token with 1024 slots, 14 ms with
-    128).
+    Args:
+        model: The Keras model.
+        cache: Its cache for the whole context.
+        variants: Length and slots of each, the one that decodes first. Attention costs what is
+            allocated, used or not (GPT-2 124M: 21 ms per token with 1024 slots, 14 ms with 128).
+        weights: The weights that they take are added here.
 
     Raises:
         UnsupportedModelError: The model reads a weight in different forms in different signatures.
     """
-    signatures = []
-    weights: dict[str, WeightInput] = {}
-    for length, slots in signature_variants(prefill_lengths, short_caches):
+    head: str | None = None
+    for length, slots in variants:
         name = signature_name(length, slots)
-        signature, read = _trace(model, cache.with_slots(slots) if slots else cache, name, length)
-        signatures.append(signature)
+        sized = cache.with_slots(slots) if slots else cache
+        recorded = _record(
+            model, sized, length or 1, logits=length is None or slots is not None, head=head
+        )
+        if length is None:
+            head = find_head(recorded.outputs["logits"], recorded.views)
+        signature, read = _lifted(name, recorded)
         for weight in read:
-            known = weights.get(weight.name, weight)
-            if (known.permutation, known.shape) != (weight.permutation, weight.shape):
-                raise UnsupportedModelError(
-                    f"{weight.variable.path} is read as {known.shape} while decoding and as "
-                    f"{weight.shape} in {name}; expected one form in every signature"
-                )
-            weights[weight.name] = WeightInput(
-                weight.name,
-                weight.variable,
-                weight.permutation,
-                weight.shape,
-                known.uses | weight.uses,
-            )
-    return signatures, list(weights.values())
+            weights.add(name, weight)
+        yield signature
 
 
-def _trace(
-    model: Any, cache: CacheStructure, name: str, length: int | None
-) -> tuple[Signature, list[WeightInput]]:
-    inputs, outputs, views = _record(model, cache, length or 1, with_logits=length is None)
+@dataclass(frozen=True)
+class _Recording:
+    inputs: dict[str, tf.Tensor]
+    outputs: dict[str, tf.Tensor]
+    views: list[WeightView]
+
+
+def _lifted(name: str, recorded: _Recording) -> tuple[Signature, list[WeightInput]]:
+    """Make inputs of large weights and constants of small ones."""
+    inputs, outputs, views = dict(recorded.inputs), recorded.outputs, recorded.views
     graph = fold(
-        outputs[cache.tensors[0].name].graph.as_graph_def(add_shapes=True),
+        next(iter(outputs.values())).graph.as_graph_def(add_shapes=True),
         [tensor.name for tensor in outputs.values()],
     )
     nodes = {node.name: node for node in graph.node}
@@ -130,9 +160,17 @@ def _trace(
 
 
 def _record(
-    model: Any, cache: CacheStructure, length: int, *, with_logits: bool
-) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], list[WeightView]]:
-    """Run the model's code on symbolic tensors; returns inputs, outputs and the weights' views."""
+    model: Any, cache: CacheStructure, length: int, *, logits: bool, head: str | None
+) -> _Recording:
+    """Run the model's code on symbolic tensors.
+
+    Args:
+        model: The Keras model.
+        cache: Its cache.
+        length: Tokens per call.
+        logits: Whether to give those of one token.
+        head: The weight that makes them, if known.
+    """
     # No variable is read here, each has a placeholder: a plain graph will do, and a function of
     # TensorFlow's would take half as long again.
     with tf.Graph().as_default():
@@ -140,22 +178,29 @@ def _record(
             "tokens": _input("tokens", (1, length), tf.int32),
             "input_pos": _input("input_pos", (length,), tf.int32),
         }
+        if logits and length > 1:
+            inputs["logits_row"] = _input("logits_row", (1,), tf.int32)
+        row = inputs.get("logits_row")
         for tensor in cache.tensors:
             inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
         caches = CacheViews()
         weights = WeightViews(
-            (f"weight_{i}", variable) for i, variable in enumerate(model.variables)
+            ((f"weight_{i}", variable) for i, variable in enumerate(model.variables)),
+            head=None if row is None else head,
+            row=row,
         )
         with intercept(caches, weights, NormViews()), additive_masks(), weights.scope():
             logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
-            logits, _, updated = model.call_with_cache(
+            scores, _, updated = model.call_with_cache(
                 inputs["tokens"], cache.pack(logical), inputs["input_pos"][0]
             )
             unpacked = cache.unpack(updated)
             outputs = {t.name: caches.stored(unpacked[t.name], t) for t in cache.tensors}
-        if with_logits:
-            outputs["logits"] = tf.cast(logits, tf.float32)
-    return inputs, outputs, weights.views
+        if logits:
+            if scores.shape[1] != 1:  # the head was not found, and made them for every token
+                scores = tf.gather(scores, row, axis=1)
+            outputs["logits"] = tf.cast(scores, tf.float32)
+    return _Recording(inputs, outputs, weights.views)
 
 
 def _input(name: str, shape: tuple[int, ...], dtype: tf.DType) -> tf.Tensor:

@@ -13,29 +13,28 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import ConversionError
-from ..flatbuffer.merge import Part, merge
+from ..flatbuffer.merge import Part
 from ..flatbuffer.model import embed_buffers, operator_name, parse
 from .signatures import Signature
 from .string_form import ordered_options
 
 
-def convert_skeleton(signatures: list[Signature]) -> Any:
-    """Return the ``ModelT`` whose large weights are inputs of its signatures.
+def convert_signature(signature: Signature) -> Part:
+    """Convert one signature; its large weights are inputs.
 
-    Each signature is converted as a graph of its own and becomes a subgraph of the result. That
-    takes a third of the time that a SavedModel of all of them takes, which TensorFlow writes once
-    and reads twice.
+    Each signature is a graph of its own: that takes a third of the time that a SavedModel of all of
+    them takes, which TensorFlow writes once and reads twice.
 
     Raises:
         ConversionError: An operation has no builtin TFLite form; the converter's words are in it.
     """
-    return merge(convert_parts(signatures))
-
-
-def convert_parts(signatures: list[Signature]) -> list[Part]:
-    """Convert each signature to a model of its own; see ``convert_skeleton``."""
+    converter = tf.compat.v1.lite.TFLiteConverter(
+        signature.graph, list(signature.inputs.values()), list(signature.outputs.values())
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     with _quiet():
-        return [_convert(signature) for signature in signatures]
+        model = _converted(converter, signature.name)
+    return Part(signature.name, model, list(signature.inputs), list(signature.outputs))
 
 
 def convert_function(function: Any, *, custom: Collection[str]) -> Any:
@@ -67,15 +66,6 @@ def convert_function(function: Any, *, custom: Collection[str]) -> Any:
             options = ordered_options(bytes(operator.customOptions))
             operator.customOptions = np.frombuffer(options, np.uint8)
     return model
-
-
-def _convert(signature: Signature) -> Part:
-    converter = tf.compat.v1.lite.TFLiteConverter(
-        signature.graph, list(signature.inputs.values()), list(signature.outputs.values())
-    )
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    model = _converted(converter, signature.name)
-    return Part(signature.name, model, list(signature.inputs), list(signature.outputs))
 
 
 def _converted(converter: Any, name: str) -> Any:

@@ -58,7 +58,21 @@ class WeightViews:
 
     intercepted = ("einsum", "matmul", "take", "transpose", "add")
 
-    def __init__(self, variables: Iterable[tuple[str, keras.Variable]]) -> None:
+    def __init__(
+        self,
+        variables: Iterable[tuple[str, keras.Variable]],
+        *,
+        head: str | None = None,
+        row: tf.Tensor | None = None,
+    ) -> None:
+        """Make placeholders for them.
+
+        Args:
+            variables: Names and variables.
+            head: The one that makes logits of one position only, if any.
+            row: Index of this position, int32 ``[1]``.
+        """
+        self._head, self._row = head, row
         self.views = [
             WeightView(
                 variable,
@@ -85,7 +99,11 @@ class WeightViews:
             tensor = tensor.op.inputs[0]
         return self._views.get(tensor.name)
 
-    def _project(self, x: tf.Tensor, matrix: tf.Tensor, shape: list[int]) -> tf.Tensor:
+    def _project(
+        self, x: tf.Tensor, view: WeightView, matrix: tf.Tensor, shape: list[int]
+    ) -> tf.Tensor:
+        if view.name == self._head and len(shape) == len(x.shape) == 3:
+            x, shape = tf.gather(x, self._row, axis=1), [shape[0], 1, shape[2]]
         rows = tf.matmul(tf.reshape(x, [-1, matrix.shape[1]]), matrix, transpose_b=True)
         result = tf.reshape(rows, shape)
         self._rows[result.name] = rows
@@ -124,7 +142,7 @@ class WeightViews:
         order = permutation(x_labels, "".join(kept + contracted))
         if not is_identity(order):
             x = tf.transpose(x, order)
-        product = self._project(x, matrix, [dims[c] for c in kept + free])
+        product = self._project(x, view, matrix, [dims[c] for c in kept + free])
         order = permutation("".join(kept + free), result)
         return product if is_identity(order) else tf.transpose(product, order)
 
@@ -135,7 +153,7 @@ class WeightViews:
             axes = (0, 1) if x2.name in self._transposed else (1, 0)
             matrix = view.as_matrix(axes, view.variable.shape[axes[0]], "projection")
             if matrix is not None:
-                return self._project(x1, matrix, [*x1.shape[:-1], matrix.shape[0]])
+                return self._project(x1, view, matrix, [*x1.shape[:-1], matrix.shape[0]])
         return original(x1, x2)
 
     def transpose(self, original: Op, x: Any, axes: Any = None) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 from .artifact import Artifact, write_artifact
 from .errors import InvalidOptionError, MissingDependencyError
-from .files import PathLike, check_target, require_space, scratch_file
+from .files import PathLike, check_target, require_space, scratch_file, settle
 from .manifest import (
     CacheBuffer,
     Library,
@@ -134,6 +134,7 @@ class Converter:
         with reporting(progress) as report, scratch_file(path) as (core_path, stream):
             core = self._plan.write(stream, strategy=self._strategy, report=report)
             report(Progress("checking", 0, 1))
+            settle(stream)  # a runtime counts pages that are not on disk yet as its memory
             manifest = self._manifest(core, parameters, check=None)
             check = self._plan.check(core_path, manifest, lossless=self._strategy.lossless)
             report(Progress("writing", 0, 1))

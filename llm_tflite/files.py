@@ -88,8 +88,7 @@ def atomic_file(path: PathLike, *, overwrite: bool = False) -> Iterator[BinaryIO
         try:
             with stream:
                 yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
+                settle(stream)
                 if sys.platform != "win32":
                     _publish(temporary, target, path, overwrite)
             if sys.platform == "win32":  # an open file cannot be renamed there
@@ -116,6 +115,12 @@ def scratch_file(path: PathLike) -> Iterator[tuple[Path, BinaryIO]]:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 scratch.unlink()
+
+
+def settle(stream: BinaryIO) -> None:
+    """Bring what was written to disk, so that whoever maps the file can let go of its pages."""
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def require_space(folder: PathLike, size_bytes: int) -> None:

@@ -21,7 +21,6 @@ _LEAST_CORRELATION = 0.3
 _LEAST_CACHE_CORRELATION = 0.9
 
 Logits = npt.NDArray[np.float32]
-Caches = Mapping[str, npt.NDArray[np.float32]]
 
 
 def compare_logits(name: str, expected: Logits, found: Logits, lossless: bool) -> dict[str, Any]:
@@ -62,7 +61,10 @@ def compare_logits(name: str, expected: Logits, found: Logits, lossless: bool) -
 
 
 def compare_caches(
-    names: tuple[str, str], expected: Caches, found: Caches, lossless: bool
+    names: tuple[str, str],
+    expected: Mapping[str, Logits],
+    found: Mapping[str, Logits],
+    lossless: bool,
 ) -> dict[str, Any]:
     """Return the figures of the agreement of two graphs on what they left in their caches.
 
@@ -75,12 +77,14 @@ def compare_caches(
     Raises:
         DisagreementError: Showing in which cache they differ most.
     """
-    shares = {name: _share_of_range(values, found[name]) for name, values in expected.items()}
+    shares: dict[str, float] = {}
+    correlation = 1.0
+    for name, values in found.items():
+        shares[name] = _share_of_range(expected[name], values)
+        if shares[name]:
+            both = np.corrcoef(expected[name].ravel(), values.ravel())
+            correlation = min(correlation, float(both[0, 1]))
     worst = max(shares, key=shares.__getitem__)
-    correlation = min(
-        1.0 if shares[name] == 0 else float(np.corrcoef(values.ravel(), found[name].ravel())[0, 1])
-        for name, values in expected.items()
-    )
     if lossless:
         agrees = shares[worst] <= FLOAT_TOLERANCE
     else:

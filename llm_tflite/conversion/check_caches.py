@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -19,6 +20,8 @@ from .agreement import Logits, compare_caches, compare_logits, keras_logits
 
 _RANDOM_TOKENS = 12
 _GREEDY_TOKENS = 8
+# Keys and values of four layers.
+_CACHES = 8
 
 
 def check_caches(
@@ -45,7 +48,8 @@ def check_caches(
         DisagreementError: Showing what both sides say.
         IncompatibleArtifactError: The file lacks a signature that the manifest promises.
     """
-    return_freed_memory()  # the converter's, before as much is taken again
+    gc.collect()  # the converter's leavings, before as much memory is taken again
+    return_freed_memory()
     tokens, ours, ends = _decode(path, manifest, prompt)
     figures: dict[str, Any] = {"prefill": _check_prefill(path, manifest, None, lossless)}
     figures["short_caches"] = {
@@ -148,32 +152,40 @@ def _end(state: DecodingState, manifest: Manifest, slots: int) -> Logits:
 def _check_prefill(
     path: Path, manifest: Manifest, slots: int | None, lossless: bool
 ) -> dict[str, Any]:
-    """Compare what each prefill graph leaves in the caches with the next smaller one."""
-    figures = {}
-    for lengths in pairwise(_ladder(manifest, slots)):
-        expected, found = _filled_caches(path, manifest, slots, lengths)
-        names = (f"prefill_{lengths[0]}", f"prefill_{lengths[1]}")
-        figures[names[1]] = compare_caches(names, expected, found, lossless)
-    return figures
+    """Compare each prefill graph with the next smaller one, on a prompt that both read."""
+    pairs = list(pairwise(_ladder(manifest, slots)))
+    results = {
+        length: _read_prompts(path, manifest, slots, length, [p for p in pairs if length in p])
+        for length in {length for pair in pairs for length in pair}
+    }
+    return {
+        f"prefill_{b}": compare_caches(
+            (f"prefill_{a}", f"prefill_{b}"), results[a][a, b], results[b][a, b], lossless
+        )
+        for a, b in pairs
+    }
 
 
-def _filled_caches(
-    path: Path, manifest: Manifest, slots: int | None, lengths: tuple[int, int]
-) -> list[dict[str, Logits]]:
-    """What two prefill graphs make of the same prompt: caches, and logits where they give some."""
-    smaller, larger = lengths
-    # Whole calls of the smaller graph; the larger one may have to pad.
-    tokens = _random_tokens(manifest, larger - larger % smaller)
-    filled = []
-    with _opened(path, manifest, slots, lengths) as state:
-        for length in lengths:
-            results = {}
+def _read_prompts(
+    path: Path, manifest: Manifest, slots: int | None, length: int, pairs: list[tuple[int, int]]
+) -> dict[tuple[int, int], dict[str, Logits]]:
+    """What a prefill graph makes of the prompt of each pair: caches, and logits if it gives some.
+
+    Of the caches, those of the last layers: what is wrong in a layer is wrong behind it, too.
+    """
+    results = {}
+    with _opened(path, manifest, slots, [length]) as state:
+        for smaller, larger in pairs:
+            # Whole calls of the smaller graph; the larger one may have to pad.
+            tokens = _random_tokens(manifest, larger - larger % smaller)
+            made = {}
             if slots is None:
                 state.prefill(tokens, lengths=(length,))
             else:
-                results["logits"] = state.read(tokens, lengths=(length,))
-            filled.append(results | {cache.name: state.filled(cache) for cache in manifest.cache})
-    return filled
+                made["logits"] = state.read(tokens, lengths=(length,))
+            made |= {cache.name: state.filled(cache) for cache in manifest.cache[-_CACHES:]}
+            results[smaller, larger] = made
+    return results
 
 
 def _random_tokens(manifest: Manifest, count: int) -> list[int]:

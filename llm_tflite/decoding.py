@@ -15,7 +15,7 @@ from .chunk_plan import plan_chunks
 from .errors import IncompatibleArtifactError
 from .manifest import CacheBuffer, Manifest
 from .runtime import Buffer, RuntimeModel, TensorSpec
-from .signature_names import Variant, signature_name, signature_variants
+from .signature_names import Variant, prefill_ladder, signature_name, signature_variants
 
 Logits = npt.NDArray[np.float32]
 
@@ -108,11 +108,15 @@ class DecodingState:
     def _run_chunks(self, tokens: Sequence[int], lengths: Sequence[int] | None) -> list[_Call]:
         """Fill the caches from the first slot on; returns the calls that were made."""
         facts = self._manifest.model
-        lengths = facts.prefill_lengths if lengths is None else lengths
-        ladder = [1, *(length for length in lengths if length <= self._slots)]
+        whole = self._slots == facts.context_length
+        ladder = prefill_ladder(
+            facts.prefill_lengths, facts.short_caches, None if whole else self._slots
+        )
+        if lengths is not None:
+            ladder = [length for length in ladder if length in lengths]
         calls = []
-        for step in plan_chunks(len(tokens), lengths=ladder, capacity=self._slots):
-            call = self._call(step.length if step.length in facts.prefill_lengths else None)
+        for step in plan_chunks(len(tokens), lengths=[1, *ladder], capacity=self._slots):
+            call = self._call(step.length if step.length in ladder else None)
             call.token_array[: step.count] = tokens[step.start : step.start + step.count]
             call.token_array[step.count :] = 0
             self._run(call, step.start, step.count)

@@ -21,10 +21,28 @@ def signature_name(length: int | None, slots: int | None = None) -> str:
     return name if slots is None else f"cache_{slots}_{name}"
 
 
+def prefill_ladder(
+    prefill_lengths: Sequence[int], short_caches: Sequence[int], slots: int | None
+) -> list[int]:
+    """Lengths of the prefill graphs that an artifact has for caches of a size.
+
+    Between the smallest caches and those of the whole context, which texts pass through, only the
+    longest: each graph takes time to convert and memory to run.
+
+    Args:
+        prefill_lengths: All that it has.
+        short_caches: Sizes of its short caches, rising.
+        slots: The size; None for the whole context.
+    """
+    fitting = [length for length in prefill_lengths if slots is None or length <= slots]
+    return fitting if slots is None or slots == short_caches[0] else fitting[-1:]
+
+
 def signature_variants(
     prefill_lengths: Sequence[int], short_caches: Sequence[int]
 ) -> Iterator[Variant]:
     """Length and slots of every graph of an artifact, ``decode`` first."""
     for slots in (None, *short_caches):
         yield None, slots
-        yield from ((t, slots) for t in prefill_lengths if slots is None or t <= slots)
+        for length in prefill_ladder(prefill_lengths, short_caches, slots):
+            yield length, slots

@@ -10,8 +10,8 @@ import pytest
 
 import llm_tflite as lt
 
-CONTEXT = 300
-SHORT = 256  # the first of the sizes that a converter makes
+CONTEXT = 600
+SHORT, NEXT = 256, 512  # the sizes that a converter makes
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ def test_an_answer_outgrows_the_small_caches(llama: Any, path: Path) -> None:
     assert first.token_ids == again.token_ids == long.token_ids[:20]
 
 
-@pytest.mark.parametrize("length", [SHORT - 1, SHORT, SHORT + 1])
+@pytest.mark.parametrize(
+    "length", [SHORT - 1, SHORT, SHORT + 1, NEXT - 33, NEXT - 1, NEXT, NEXT + 1]
+)
 def test_a_prompt_may_end_where_the_small_caches_end(llama: Any, path: Path, length: int) -> None:
     prompt = np.random.default_rng(length).integers(0, 97, length).tolist()
     with lt.Interpreter(path, threads=1) as interpreter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..decoding import DecodingState, check_signatures
 from ..flatbuffer.selection import only_signatures
 from ..manifest import Manifest
 from ..runtime import RuntimeModel, return_freed_memory
-from ..signature_names import signature_name
+from ..signature_names import Variant, prefill_ladder, signature_name
 from .agreement import Logits, compare_caches, compare_logits, keras_logits
 
 _RANDOM_TOKENS = 12
@@ -29,10 +29,10 @@ def check_caches(
 ) -> dict[str, Any]:
     """Run the converted model beside the Keras model and say how far they agree.
 
-    Decoding, of given tokens and then of greedy ones, behind the smallest prefill graph is compared
-    with the model's own full forward pass. Each larger ``prefill_{T}`` is compared with the next
-    smaller one, which reads the same prompt in more pieces; the graphs with shorter caches with
-    those for the whole context.
+    Decoding with the whole context, of given tokens and then of greedy ones, is compared with the
+    model's own full forward pass. Each ``prefill_{T}`` is compared with the next smaller graph,
+    which reads the same prompt in more pieces; the graphs with short caches with those for the
+    whole context, up to their last slot. Only what is compared is open at a time.
 
     Args:
         path: The converted ``.tflite``; meanwhile it shows only some of its signatures.
@@ -49,146 +49,124 @@ def check_caches(
         IncompatibleArtifactError: The file lacks a signature that the manifest promises.
     """
     gc.collect()  # the converter's leavings, before as much memory is taken again
-    return_freed_memory()
-    tokens, ours, ends = _decode(path, manifest, prompt)
-    figures: dict[str, Any] = {"prefill": _check_prefill(path, manifest, None, lossless)}
-    figures["short_caches"] = {
-        str(slots): {
-            **_check_short_ends(path, manifest, slots, expected, lossless),
-            **_check_prefill(path, manifest, slots, lossless),
-        }
-        for slots, expected in ends.items()
-    }
+    check = _CacheCheck(path, manifest, lossless)
+    tokens, ours = check.decode(prompt)
+    figures = check.prefill() | {"short_caches": check.short_caches()}
     # Keras copies the head's matrix to transpose it, so it has its turn when the runtime is gone.
     theirs = keras_logits(model, tokens)[-len(ours) :]
     figures["greedy"] = compare_logits("Keras' forward pass", theirs, ours, lossless)
     return figures
 
 
-@contextmanager
-def _opened(
-    path: Path, manifest: Manifest, slots: int | None, lengths: Sequence[int | None]
-) -> Iterator[DecodingState]:
-    """Open some of the graphs with caches of one size, and nothing else.
+class _CacheCheck:
+    """Opens the graphs of one file, a few at a time, and compares what they say."""
 
-    Every graph keeps its memory until the model is closed, and the runtime holds on to all caches
-    that it has seen. Whoever keeps the state keeps them too.
+    def __init__(self, path: Path, manifest: Manifest, lossless: bool) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._facts = manifest.model
+        self._lossless = lossless
 
-    Args:
-        path: The file.
-        manifest: What it will say of itself.
-        slots: The size; None for the whole context.
-        lengths: Those of the prefill graphs; None for the graph that decodes.
-    """
-    variants = [(length, slots) for length in lengths]
-    with only_signatures(path, {signature_name(*variant) for variant in variants}):
-        runtime = RuntimeModel(str(path))
-        try:
-            check_signatures(runtime, manifest, variants)
-            state = DecodingState(runtime, manifest)
-            state.sizes = (slots or manifest.model.context_length,)
-            yield state
-            del state
-        finally:
-            runtime.close()
+    def decode(self, prompt: Sequence[int]) -> tuple[list[int], Logits]:
+        """Read a prompt and go on greedily; returns the tokens that were read, and the logits."""
+        room = max(1, self._facts.context_length - _GREEDY_TOKENS)
+        tokens = list(prompt or self._random_tokens(_RANDOM_TOKENS))[:room]
+        length = len(tokens) + _GREEDY_TOKENS
+        logits = []
+        with self._opened(None, [None]) as state:
+            state.prefill(())
+            while not state.full and state.position < length:
+                logits.append(state.decode(tokens[state.position]))
+                if state.position == len(tokens):
+                    tokens.append(int(logits[-1].argmax()))
+            return tokens[: state.position], np.stack(logits)
 
+    def prefill(self) -> dict[str, Any]:
+        """Compare each prefill graph for the whole context with the next smaller graph."""
+        return {"prefill": self._chain(None, [None, *self._ladder(None)])}
 
-def _ladder(manifest: Manifest, slots: int | None) -> list[int]:
-    return [t for t in manifest.model.prefill_lengths if slots is None or t <= slots]
+    def short_caches(self) -> dict[str, Any]:
+        """Compare the graphs of each short cache with those for the whole context, by its size."""
+        figures = {}
+        for slots in self._facts.short_caches:
+            ladder = self._ladder(slots)
+            longest = ladder[-1] if ladder else None
+            whole, short = (longest, None), (longest, slots)
+            figures[str(slots)] = {
+                "whole_context": self._compare(whole, short, slots // (longest or 1)),
+                "decode": self._check_last_slot(slots, longest),
+                **self._chain(slots, ladder),
+            }
+        return figures
 
+    def _chain(self, slots: int | None, lengths: Sequence[int | None]) -> dict[str, Any]:
+        """Compare each graph with the next smaller one, on a prompt that both read."""
+        return {
+            signature_name(larger): self._compare(
+                (smaller, slots), (larger, slots), (larger or 1) // (smaller or 1)
+            )
+            for smaller, larger in pairwise(lengths)
+        }
 
-def _decoding_graphs(manifest: Manifest, slots: int | None) -> list[int | None]:
-    return [None, *_ladder(manifest, slots)[:1]]
+    def _compare(self, reference: Variant, tested: Variant, calls: int) -> dict[str, Any]:
+        """Compare two graphs on a prompt that ``calls`` calls of the first one fill."""
+        tokens = self._random_tokens(calls * (reference[0] or 1))
+        expected, found = (self._read(*variant, tokens) for variant in (reference, tested))
+        found = {name: values for name, values in found.items() if name in expected}
+        names = signature_name(*reference), signature_name(*tested)
+        return compare_caches(names, expected, found, self._lossless)
 
+    def _check_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
+        """Compare what comes after a full cache, as decoding says it and as reading a prompt."""
+        tokens, lengths = self._random_tokens(slots), [length] if length else []
+        with self._opened(slots, {None, length}) as state:
+            state.prefill(tokens[:-1], lengths=lengths)
+            decoded = state.decode(tokens[-1])
+            read = state.read(tokens, lengths=lengths)
+        name = signature_name(length, slots)
+        return compare_logits(name, read[None], decoded[None], self._lossless)
 
-def _decode(
-    path: Path, manifest: Manifest, prompt: Sequence[int]
-) -> tuple[list[int], Logits, dict[int, Logits]]:
-    """Read a prompt and go on greedily, with caches for the whole context.
+    def _read(self, length: int | None, slots: int | None, tokens: list[int]) -> dict[str, Logits]:
+        """What a graph makes of a prompt: caches, and logits if it gives some.
 
-    Returns:
-        All tokens that were read; the logits of those that were decoded; and what comes after as
-        many random tokens as each short cache holds.
-    """
-    room = max(1, manifest.model.context_length - _GREEDY_TOKENS)
-    tokens = list(prompt or _random_tokens(manifest, _RANDOM_TOKENS))[:room]
-    length = len(tokens) + _GREEDY_TOKENS
-    logits = []
-    with _opened(path, manifest, None, _decoding_graphs(manifest, None)) as state:
-        state.prefill(tokens[: len(tokens) // 3], lengths=manifest.model.prefill_lengths[:1])
-        while not state.full and state.position < length:
-            logits.append(state.decode(tokens[state.position]))
-            if state.position == len(tokens):
-                tokens.append(int(logits[-1].argmax()))
-        read = tokens[: state.position]
-        ends = {slots: _end(state, manifest, slots) for slots in manifest.model.short_caches}
-    return read, np.stack(logits), ends
-
-
-def _check_short_ends(
-    path: Path, manifest: Manifest, slots: int, expected: Logits, lossless: bool
-) -> dict[str, Any]:
-    """Compare what comes after a full short cache, as the graph that decodes and one that reads a
-    prompt say it, with what the graphs for the whole context said."""
-    smallest = _ladder(manifest, slots)[:1]
-    with _opened(path, manifest, slots, _decoding_graphs(manifest, slots)) as state:
-        found = {"decode": _end(state, manifest, slots)}
-        for length in smallest:
-            tokens = _random_tokens(manifest, slots)
-            found[f"prefill_{length}"] = state.read(tokens, lengths=smallest)[None]
-    return {
-        name: compare_logits("decode with the whole cache", expected, logits, lossless)
-        for name, logits in found.items()
-    }
-
-
-def _end(state: DecodingState, manifest: Manifest, slots: int) -> Logits:
-    """What comes after ``slots`` random tokens, as one row of logits."""
-    tokens = _random_tokens(manifest, slots)
-    state.prefill(tokens[:-1], lengths=manifest.model.prefill_lengths[:1])
-    return state.decode(tokens[-1])[None]
-
-
-def _check_prefill(
-    path: Path, manifest: Manifest, slots: int | None, lossless: bool
-) -> dict[str, Any]:
-    """Compare each prefill graph with the next smaller one, on a prompt that both read."""
-    pairs = list(pairwise(_ladder(manifest, slots)))
-    results = {
-        length: _read_prompts(path, manifest, slots, length, [p for p in pairs if length in p])
-        for length in {length for pair in pairs for length in pair}
-    }
-    return {
-        f"prefill_{b}": compare_caches(
-            (f"prefill_{a}", f"prefill_{b}"), results[a][a, b], results[b][a, b], lossless
-        )
-        for a, b in pairs
-    }
-
-
-def _read_prompts(
-    path: Path, manifest: Manifest, slots: int | None, length: int, pairs: list[tuple[int, int]]
-) -> dict[tuple[int, int], dict[str, Logits]]:
-    """What a prefill graph makes of the prompt of each pair: caches, and logits if it gives some.
-
-    Of the caches, those of the last layers: what is wrong in a layer is wrong behind it, too.
-    """
-    results = {}
-    with _opened(path, manifest, slots, [length]) as state:
-        for smaller, larger in pairs:
-            # Whole calls of the smaller graph; the larger one may have to pad.
-            tokens = _random_tokens(manifest, larger - larger % smaller)
-            made = {}
+        Of the caches, those of the last layers: what is wrong in a layer is wrong behind it, too.
+        """
+        lengths, results = [length] if length else [], {}
+        with self._opened(slots, {length}) as state:
             if slots is None:
-                state.prefill(tokens, lengths=(length,))
+                state.prefill(tokens, lengths=lengths)
             else:
-                made["logits"] = state.read(tokens, lengths=(length,))
-            made |= {cache.name: state.filled(cache) for cache in manifest.cache[-_CACHES:]}
-            results[smaller, larger] = made
-    return results
+                results["logits"] = state.read(tokens, lengths=lengths)
+            for cache in self._manifest.cache[-_CACHES:]:
+                results[cache.name] = state.filled(cache)
+        return results
 
+    @contextmanager
+    def _opened(
+        self, slots: int | None, lengths: Collection[int | None]
+    ) -> Iterator[DecodingState]:
+        """Open some of the graphs with caches of one size, and nothing else.
 
-def _random_tokens(manifest: Manifest, count: int) -> list[int]:
-    """Token ids from the whole vocabulary, the same for every conversion."""
-    generator = np.random.default_rng(0)
-    return [int(t) for t in generator.integers(0, manifest.model.vocabulary_size, count)]
+        Every graph keeps its memory until the model is closed, and the runtime holds on to all
+        caches that it has seen. Whoever keeps the state keeps them too.
+        """
+        return_freed_memory()  # of what was open before
+        variants = [(length, slots) for length in lengths]
+        with only_signatures(self._path, {signature_name(*variant) for variant in variants}):
+            runtime = RuntimeModel(str(self._path))
+            try:
+                check_signatures(runtime, self._manifest, variants)
+                state = DecodingState(runtime, self._manifest)
+                state.sizes = (slots or self._facts.context_length,)
+                yield state
+                del state
+            finally:
+                runtime.close()
+
+    def _ladder(self, slots: int | None) -> list[int]:
+        return prefill_ladder(self._facts.prefill_lengths, self._facts.short_caches, slots)
+
+    def _random_tokens(self, count: int) -> list[int]:
+        """Token ids from the whole vocabulary, the same for every conversion."""
+        generator = np.random.default_rng(0)
+        return [int(t) for t in generator.integers(0, self._facts.vocabulary_size, count)]

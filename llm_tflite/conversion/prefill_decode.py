@@ -22,7 +22,7 @@ _DEFAULT_CONTEXT = 1024
 # A longer one gains nothing on a CPU: 700 tokens/s with 512, 732 with 128 (GPT-2 124M, int8).
 _DEFAULT_LADDER = (8, 32, 128)
 # Slots of the caches with which a text begins; it moves to larger ones as it grows.
-_SHORT_CACHES = (256, 1024, 4096)
+_SHORT_CACHES = (256, 512, 1024, 2048, 4096)
 _SAMPLE_TEXT = "The river runs past the old mill, and in the evening the people of the town"
 
 

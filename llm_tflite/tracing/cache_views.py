@@ -153,7 +153,11 @@ def _product(equation: Equation, at: int, view: _View, other: tf.Tensor) -> tf.T
     other = tf.reshape(other, [dims[batch], kv_heads, flat_rows, dims[contracted]])
     # Keys are [.., S, D] and values [.., D, S], so that attention contracts either's last axis.
     last = size if view.tensor.kind == "key" else sequence
-    product = tf.matmul(other, view.stored, transpose_b=contracted == last)
+    if flat_rows == 1 and contracted == last:
+        # XNNPACK packs the whole right operand of a product, for one row as for many.
+        product = tf.expand_dims(tf.reduce_sum(other * view.stored, axis=-1), 2)
+    else:
+        product = tf.matmul(other, view.stored, transpose_b=contracted == last)
 
     dims[free] = product.shape[-1]
     order = "".join([batch, head, *rows, free])

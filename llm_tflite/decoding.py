@@ -169,8 +169,9 @@ class DecodingState:
 
     def _clear(self, slots: int) -> None:
         for cache in self._manifest.cache:
-            zeros = np.zeros(cache_shape(cache, slots), cache.dtype)
-            self._caches[slots][cache.name].write(zeros)
+            # New memory is zeros, and takes no room until it is written to.
+            if (values := self._read(cache, slots)).view(np.uint8).any():
+                self._caches[slots][cache.name].write(np.zeros_like(values))
 
     def _allocate(self, signature: str) -> None:
         """Make the caches that a graph asks for; what they hold is undefined."""

@@ -27,7 +27,7 @@ def open_interpreter(
     """Return TFLite's own interpreter for a model of any program, all custom operations registered.
 
     It is the one of ``ai_edge_litert``, or TensorFlow's for a model with operations of TensorFlow
-    (Flex). Whether every operation has a kernel is settled before the runtime sees the file. The
+    (Flex). Whether all others have a kernel is settled before the runtime sees the file. The
     runtime trusts the rest of the file, and kernels are code: open what you trust.
 
     Args:

@@ -7,12 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import MissingOpsError
-
-_ADVICE = (
-    "this model has operations of TensorFlow ({names}), which need the Flex delegate; {found}. "
-    "tensorflow 2.18.1 is the last release with it (pip install tensorflow==2.18.1, in an "
-    "environment of its own). A file converted with text='bytes' needs no delegate"
-)
+from .op_coverage import in_words
 
 
 def open_with_flex(names: Sequence[str], **arguments: Any) -> Any:
@@ -25,14 +20,12 @@ def open_with_flex(names: Sequence[str], **arguments: Any) -> Any:
     Raises:
         MissingOpsError: There is no TensorFlow here, or one without the Flex delegate.
     """
-    advice = _ADVICE.replace("{names}", ", ".join(names))
     try:
         import tensorflow as tf
         from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
     except ImportError as error:  # it is to be removed from TensorFlow
-        raise MissingOpsError(
-            advice.format(found="there is no TensorFlow with an interpreter here"), names
-        ) from error
+        found = "there is no TensorFlow with an interpreter here"
+        raise _missing(names, found) from error
     with warnings.catch_warnings():
         # It says that another package replaces it, which has no Flex delegate.
         warnings.simplefilter("ignore", UserWarning)
@@ -44,5 +37,15 @@ def open_with_flex(names: Sequence[str], **arguments: Any) -> Any:
         if "Select TensorFlow op" not in str(error):
             raise
         found = f"TensorFlow {tf.__version__} is installed and comes without it"
-        raise MissingOpsError(advice.format(found=found), names) from error
+        raise _missing(names, found) from error
     return interpreter
+
+
+def _missing(names: Sequence[str], found: str) -> MissingOpsError:
+    return MissingOpsError(
+        f"this model has operations of TensorFlow ({in_words(names)}), which need the Flex "
+        f"delegate; {found}. tensorflow 2.18.1 is the last release with it (pip install "
+        "tensorflow==2.18.1, in an environment of its own). A file of the 'generate' layout that "
+        "was converted with text='bytes' needs no delegate",
+        names,
+    )

@@ -112,19 +112,26 @@ def _offers(
     return [(repr(r.name), r) for r in map(plugins.registrar, wanted)]
 
 
-def _missing(names: Sequence[str]) -> str:
+def in_words(names: Sequence[str]) -> str:
+    """Return names from a file as a list that a message can hold, however many they are."""
     shown = ", ".join(f"{name:.80}" for name in names[:_MAX_NAMES])
-    shown += f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    message = f"expected a registrar for every custom operation; nobody covers {shown}"
+    more = len(names) - _MAX_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _missing(names: Sequence[str]) -> str:
+    message = f"expected a registrar for every custom operation; nobody covers {in_words(names)}"
     plugins = load_plugins()
-    left_out = {r.name for _, r in plugins.registrars() if not set(names).isdisjoint(r.operations)}
-    if left_out:
-        return f"{message}. These would, but were not passed: {', '.join(sorted(left_out))}"
-    message += (
-        ". Install a plugin that does (it implements the hook llm_tflite_register_custom_ops), or "
-        "convert the model without it"
-    )
-    if any(_TF_TEXT.match(name) for name in names):
+    installed = [r for _, r in plugins.registrars() if not set(names).isdisjoint(r.operations)]
+    if installed:
+        message += f". Installed, but not passed: {', '.join(r.name for r in installed)}"
+    unknown = set(names).difference(*(r.operations for r in installed))
+    if unknown:
+        message += (
+            ". Install a plugin that does (it implements the hook llm_tflite_register_custom_ops), "
+            "or convert the model without it"
+        )
+    if any(_TF_TEXT.match(name) for name in unknown):
         message += (
             ". tensorflow-text has TFLite kernels for some of its operations, and for this it has "
             "none: with SELECT_TF_OPS it becomes one of TensorFlow's, for the Flex delegate"

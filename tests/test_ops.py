@@ -194,7 +194,7 @@ def test_a_thousand_missing_operations_make_a_short_message(tmp_path: Path) -> N
 
 
 def test_a_registrar_that_was_not_passed_is_pointed_to(model: bytes) -> None:
-    with pytest.raises(errors.MissingOpsError, match="but not passed: tf_text$"):
+    with pytest.raises(errors.MissingOpsError, match=r"but not passed: tf_text$"):
         lt.open_interpreter(model, registrars=[Stranger()])
     with pytest.raises(errors.MissingOpsError, match="FastWordpieceTokenizeWithOffsets"):
         lt.open_interpreter(model, registrars=[])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl
     from .inspection import inspect
     from .interpreter import Interpreter
+    from .op_registrar import OpRegistrar
+    from .ops import open_interpreter
     from .progress import Progress
     from .quantization import QuantizationStrategy, QuantizedTensor, Weight
     from .sampling import Sampling
@@ -33,6 +35,7 @@ _HOMES = {
     "Converter": "converter",
     "Interpreter": "interpreter",
     "LLMTFLiteError": "errors",
+    "OpRegistrar": "op_registrar",
     "Progress": "progress",
     "QuantizationStrategy": "quantization",
     "QuantizedTensor": "quantization",
@@ -43,6 +46,7 @@ _HOMES = {
     "Weight": "quantization",
     "hookimpl": "hookspecs",
     "inspect": "inspection",
+    "open_interpreter": "ops",
 }
 
 __all__ = [
@@ -52,6 +56,7 @@ __all__ = [
     "Converter",
     "Interpreter",
     "LLMTFLiteError",
+    "OpRegistrar",
     "Progress",
     "QuantizationStrategy",
     "QuantizedTensor",
@@ -63,6 +68,7 @@ __all__ = [
     "__version__",
     "hookimpl",
     "inspect",
+    "open_interpreter",
     "plugins",
 ]
 

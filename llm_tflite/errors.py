@@ -7,6 +7,8 @@ derive from the built-in error that callers would reach for (``ValueError``,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class LLMTFLiteError(Exception):
     """Root of everything that llm_tflite raises on purpose."""
@@ -75,6 +77,18 @@ class CorruptArtifactError(ArtifactError, ValueError):
 
 class IncompatibleArtifactError(ArtifactError, ValueError):
     """The file is whole, but this version (or this call) cannot use it."""
+
+
+class MissingOpsError(IncompatibleArtifactError):
+    """The model has custom operations that nothing here runs.
+
+    Attributes:
+        names: These operations, as they stand in the file.
+    """
+
+    def __init__(self, message: str, names: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class StorageError(ArtifactError, OSError):

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
-from .errors import IncompatibleArtifactError
-
-_ADVICE = (
-    "this file takes and gives strings, which needs the Flex delegate; {found}. tensorflow 2.18.1 "
-    "is the last release with it (pip install tensorflow==2.18.1, in an environment of its own). "
-    "A file converted with text='bytes' needs no delegate"
-)
+from .errors import MissingOpsError
+from .op_coverage import in_words
 
 
-def open_with_flex(**arguments: Any) -> Any:
+def open_with_flex(names: Sequence[str], **arguments: Any) -> Any:
     """Return TensorFlow's own interpreter, with memory for its tensors.
 
     Args:
-        **arguments: Those of ``tf.lite.Interpreter``.
+        names: The operations that need Flex, for messages.
+        **arguments: Those of TensorFlow's ``InterpreterWithCustomOps``.
 
     Raises:
-        IncompatibleArtifactError: There is no TensorFlow here, or one without the Flex delegate.
+        MissingOpsError: There is no TensorFlow here, or one without the Flex delegate.
     """
     try:
         import tensorflow as tf
-
-        create = tf.lite.Interpreter
-    except (ImportError, AttributeError) as error:  # it is to be removed from TensorFlow
-        raise IncompatibleArtifactError(
-            _ADVICE.format(found="there is no TensorFlow with an interpreter here")
-        ) from error
+        from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
+    except ImportError as error:  # it is to be removed from TensorFlow
+        found = "there is no TensorFlow with an interpreter here"
+        raise _missing(names, found) from error
     with warnings.catch_warnings():
         # It says that another package replaces it, which has no Flex delegate.
         warnings.simplefilter("ignore", UserWarning)
-        interpreter = create(**arguments)
+        interpreter = InterpreterWithCustomOps(**arguments)
     try:
         interpreter.allocate_tensors()
     except RuntimeError as error:
@@ -42,5 +37,15 @@ def open_with_flex(**arguments: Any) -> Any:
         if "Select TensorFlow op" not in str(error):
             raise
         found = f"TensorFlow {tf.__version__} is installed and comes without it"
-        raise IncompatibleArtifactError(_ADVICE.format(found=found)) from error
+        raise _missing(names, found) from error
     return interpreter
+
+
+def _missing(names: Sequence[str], found: str) -> MissingOpsError:
+    return MissingOpsError(
+        f"this model has operations of TensorFlow ({in_words(names)}), which need the Flex "
+        f"delegate; {found}. tensorflow 2.18.1 is the last release with it (pip install "
+        "tensorflow==2.18.1, in an environment of its own). A file of the 'generate' layout that "
+        "was converted with text='bytes' needs no delegate",
+        names,
+    )

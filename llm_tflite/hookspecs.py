@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import pluggy
 
+from .op_registrar import OpRegistrar
 from .quantization import QuantizationStrategy
 
 PROJECT = "llm_tflite"
@@ -29,3 +30,8 @@ def hook_names() -> list[str]:
 @hookspec
 def llm_tflite_register_quantizers(register: Callable[[QuantizationStrategy], None]) -> None:
     """Offer quantization strategies: call ``register(strategy)`` once for each."""
+
+
+@hookspec
+def llm_tflite_register_custom_ops(register: Callable[[OpRegistrar], None]) -> None:
+    """Offer kernels of custom operations: call ``register(registrar)`` once for each registrar."""

@@ -17,6 +17,7 @@ from .bundle.tflite_model import ModelInfo, SignatureInfo, TensorInfo, read_mode
 from .errors import CorruptArtifactError, IncompatibleArtifactError
 from .files import PathLike, open_regular, storage_errors
 from .manifest import Manifest
+from .op_coverage import CustomOperation, custom_operations
 
 # Types in which models store weights; int32, int64 and bool constants are shapes and indices.
 _WEIGHT_TYPES = ("float", "bfloat", "int8", "int4", "int2", "uint8", "uint4")
@@ -46,6 +47,7 @@ class Inspection:
         size_bytes: Its size.
         sections: Its parts, in the order in which it lists them.
         models: Its TFLite models; an artifact of ours has one.
+        custom_operations: Their operations beyond TFLite's own, and who runs these here.
         tokenizer: ``"hf"`` or ``"sentencepiece"``; None if there is none that we know.
         manifest: What the file says of itself; None if another program wrote it.
         digests: Whether its bytes match the digests in the manifest; "none" without a manifest.
@@ -57,6 +59,7 @@ class Inspection:
     size_bytes: int
     sections: tuple[SectionInfo, ...]
     models: tuple[ModelInfo, ...]
+    custom_operations: tuple[CustomOperation, ...]
     tokenizer: str | None
     manifest: Manifest | None
     digests: Literal["none", "unchecked", "match", "mismatch"]
@@ -90,6 +93,8 @@ class Inspection:
 
 def inspect(path: PathLike, *, verify: bool = False) -> Inspection:
     """Say what a file holds. Nothing is run, no runtime is loaded and no weights are read.
+
+    Plugins are imported only for a file with custom operations, to say which of them run these.
 
     Args:
         path: A ``.litertlm`` or ``.tflite`` file; any program may have written it.
@@ -138,12 +143,16 @@ def _inspect(path: str, stream: BinaryIO, *, verify: bool) -> Inspection:
         if verify:
             note = _mismatch(contents, stream)
             digests = "mismatch" if note else "match"
+    infos = tuple(read_model(stream, span.begin, span.end) for span in models)
     return Inspection(
         path=path,
         container=container,
         size_bytes=size,
         sections=tuple(sections),
-        models=tuple(read_model(stream, span.begin, span.end) for span in models),
+        models=infos,
+        custom_operations=custom_operations(
+            name for info in infos for s in info.signatures for name in s.custom_operators
+        ),
         tokenizer=tokenizers[0] if tokenizers else None,
         manifest=contents.manifest if contents else None,
         digests=digests,
@@ -210,6 +219,10 @@ def _lines(inspection: Inspection) -> Iterator[str]:
         for signature in model_info.signatures:
             yield f"signature {signature.name or '(none)'}"
             yield from _signature_lines(signature)
+    if inspection.custom_operations:
+        yield "custom operations"
+    for operation in inspection.custom_operations:
+        yield f"  {operation}"
 
 
 def _signature_lines(signature: SignatureInfo) -> Iterator[str]:

@@ -80,6 +80,7 @@ class Interpreter:
         ArtifactNotFoundError: There is no file at the path.
         CorruptArtifactError: It was changed since it was written; none of it was run.
         IncompatibleArtifactError: Another program or a later version wrote it.
+        MissingOpsError: Nothing here runs one of its operations.
         InvalidOptionError: ``threads`` or ``context_window`` is out of range.
         RuntimeFailureError: The runtime refused the model.
     """

@@ -11,16 +11,18 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pluggy
 
 from . import hookspecs
 from ._version import __version__
 from .errors import PluginConflictError, PluginError, UnknownPluginNameError
+from .op_registrar import OpRegistrar, check_registrar
 from .quantization import QuantizationStrategy, check_strategy
 
 if TYPE_CHECKING:
@@ -31,9 +33,36 @@ if TYPE_CHECKING:
 DISABLE_VARIABLE = "LLM_TFLITE_DISABLE_PLUGINS"
 
 _OWN_DISTRIBUTION = "llm-tflite"
+# Declared in our metadata too, but a source tree that was never installed has none.
+_BUILT_IN = {
+    "builtin_quantizers": "llm_tflite.quantizers",
+    "builtin_registrars": "llm_tflite.registrars",
+}
 
 # The folders of an absolute path, which say more of the machine than of the mistake.
 _FOLDERS = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?"'<>|()\n]+[\\/])*""")
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Named)
+
+
+@dataclass(frozen=True)
+class _Kind(Generic[_T]):
+    """What plugins offer through one hook, and the check that each offer passes."""
+
+    noun: str
+    hook: str
+    check: Callable[[object], _T]
+
+
+_QUANTIZER = _Kind("quantizer", "llm_tflite_register_quantizers", check_strategy)
+_REGISTRAR = _Kind("registrar", "llm_tflite_register_custom_ops", check_registrar)
+_KINDS: tuple[_Kind[Any], ...] = (_QUANTIZER, _REGISTRAR)
 
 
 @dataclass(frozen=True)
@@ -44,7 +73,7 @@ class PluginInfo:
         name: Its entry point.
         distribution: The installed package that it came with.
         version: The version of that package.
-        provides: Names on offer, by kind: ``{"quantizers": [...]}``.
+        provides: Names on offer, by kind: ``{"quantizers": [...], "registrars": [...]}``.
         error: What is wrong with it, or ``None``.
     """
 
@@ -62,8 +91,11 @@ class PluginInfo:
 @dataclass(frozen=True)
 class _Plugin:
     info: PluginInfo
-    quantizers: Mapping[str, QuantizationStrategy] = field(default_factory=dict)
+    offers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by noun, by name
     failure: BaseException | None = None
+
+    def offered(self, kind: _Kind[_T]) -> Mapping[str, _T]:
+        return self.offers.get(kind.noun, {})
 
 
 class Plugins:
@@ -88,41 +120,61 @@ class Plugins:
             UnknownPluginNameError: If nobody offers that name; plugins that failed are named.
             PluginConflictError: If several plugins offer it.
         """
-        if not isinstance(choice, str):
-            return check_strategy(choice)
-        offers = [plugin for plugin in self._load() if choice in plugin.quantizers]
-        if len(offers) == 1:
-            return offers[0].quantizers[choice]
-        if offers:
-            culprits = " and ".join(str(plugin.info) for plugin in offers)
-            raise PluginConflictError(
-                f"one plugin should offer the quantizer {choice!r}, but there are {culprits}; "
-                f"uninstall one, or name it in the environment variable {DISABLE_VARIABLE}"
-            )
-        failures = (plugin.failure for plugin in self._load() if plugin.failure)
-        raise UnknownPluginNameError(self._unknown(choice)) from next(failures, None)
+        return self._pick(_QUANTIZER, choice)
 
     def quantizer_names(self) -> list[str]:
         """Return the names that can be asked for, built-in ones first."""
-        names = [name for plugin in self._load() for name in plugin.quantizers]
-        return [name for name in names if names.count(name) == 1]
+        return self._names(_QUANTIZER)
+
+    def registrar(self, choice: str | OpRegistrar) -> OpRegistrar:
+        """Return the registrar of that name, or ``choice`` itself; errors as for ``quantizer``."""
+        return self._pick(_REGISTRAR, choice)
+
+    def registrars(self) -> list[tuple[PluginInfo, OpRegistrar]]:
+        """Return every registrar with its plugin; names that several offer are among them."""
+        return [
+            (plugin.info, registrar)
+            for plugin in self._load()
+            for registrar in plugin.offered(_REGISTRAR).values()
+        ]
 
     def infos(self) -> list[PluginInfo]:
         """Return every plugin, broken and disabled ones included, built-in ones first."""
         loaded = self._load()
         return [_with_conflicts(plugin, loaded) for plugin in loaded]
 
-    def _unknown(self, choice: str) -> str:
-        names = self.quantizer_names()
-        message = f"expected a quantizer out of {', '.join(names)}; got {choice!r:.80}"
+    def failures(self) -> str:
+        """Return a paragraph on the plugins that offer nothing, and why; "" if there are none."""
+        failed = [info for info in self.infos() if info.error and not info.provides]
+        lines = "".join(f"\n  {info}: {info.error}" for info in failed)
+        return f"\nThese plugins cannot offer anything:{lines}" if failed else ""
+
+    def _pick(self, kind: _Kind[_T], choice: str | _T) -> _T:
+        if not isinstance(choice, str):
+            return kind.check(choice)
+        offers = [plugin for plugin in self._load() if choice in plugin.offered(kind)]
+        if len(offers) == 1:
+            return offers[0].offered(kind)[choice]
+        if offers:
+            culprits = " and ".join(str(plugin.info) for plugin in offers)
+            raise PluginConflictError(
+                f"one plugin should offer the {kind.noun} {choice!r}, but there are {culprits}; "
+                f"uninstall one, or name it in the environment variable {DISABLE_VARIABLE}"
+            )
+        failures = (plugin.failure for plugin in self._load() if plugin.failure)
+        raise UnknownPluginNameError(self._unknown(kind, choice)) from next(failures, None)
+
+    def _names(self, kind: _Kind[Any]) -> list[str]:
+        names = [name for plugin in self._load() for name in plugin.offered(kind)]
+        return [name for name in names if names.count(name) == 1]
+
+    def _unknown(self, kind: _Kind[Any], choice: str) -> str:
+        names = self._names(kind)
+        message = f"expected a {kind.noun} out of {', '.join(names)}; got {choice!r:.80}"
         close = difflib.get_close_matches(choice[:80], names, n=1)
         if close:
             message += f", did you mean {close[0]!r}?"
-        failed = [info for info in self.infos() if info.error and not info.provides]
-        if failed:
-            message += "\nThese plugins cannot offer anything:"
-            message += "".join(f"\n  {info}: {info.error}" for info in failed)
-        return message
+        return message + self.failures()
 
     def _load(self) -> list[_Plugin]:
         with self._lock:
@@ -154,11 +206,11 @@ def _load_all(search_path: Sequence[Path] | None) -> Iterator[_Plugin]:
     # Imported late: with all that it imports, it takes longer than the rest of llm_tflite.
     from importlib.metadata import EntryPoint
 
-    # Declared in our metadata too, but a source tree that was never installed has none.
-    yield _load_one(
-        PluginInfo("builtin_quantizers", _OWN_DISTRIBUTION, __version__),
-        EntryPoint("builtin_quantizers", "llm_tflite.quantizers", hookspecs.PROJECT),
-    )
+    for name, module in _BUILT_IN.items():
+        yield _load_one(
+            PluginInfo(name, _OWN_DISTRIBUTION, __version__),
+            EntryPoint(name, module, hookspecs.PROJECT),
+        )
     disabled = {_normalized(name) for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
     for distribution in _third_party(search_path):
         info = PluginInfo("?", distribution.name or "?", distribution.version or "?")
@@ -195,25 +247,29 @@ def _third_party(search_path: Sequence[Path] | None) -> list[Distribution]:
 
 def _load_one(info: PluginInfo, entry_point: EntryPoint) -> _Plugin:
     """Return what a plugin offers: all of it, or nothing and the reason."""
-    quantizers: dict[str, QuantizationStrategy] = {}
-
-    def register(strategy: QuantizationStrategy) -> None:
-        name = check_strategy(strategy).name
-        if name in quantizers:
-            raise PluginConflictError(f"the quantizer {name!r} is registered twice")
-        quantizers[name] = strategy
-
+    offers: dict[str, dict[str, Any]] = {kind.noun: {} for kind in _KINDS}
     try:
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         plugin = entry_point.load()
         manager.register(plugin)
         _check_hooks(manager.get_hookcallers(plugin) or [])
-        manager.hook.llm_tflite_register_quantizers(register=register)
+        for kind in _KINDS:
+            getattr(manager.hook, kind.hook)(register=partial(_register, kind, offers[kind.noun]))
     except (Exception, SystemExit) as error:  # A plugin must not end the program either.
         return _Plugin(replace(info, error=_explain(error)), {}, error)
     # Copied, so that a plugin that keeps `register` for later changes nothing.
-    return _Plugin(replace(info, provides={"quantizers": list(quantizers)}), dict(quantizers))
+    kept = {noun: dict(offered) for noun, offered in offers.items() if offered}
+    provides = {f"{noun}s": list(offered) for noun, offered in kept.items()}
+    return _Plugin(replace(info, provides=provides), kept)
+
+
+def _register(kind: _Kind[Any], offered: dict[str, Any], offer: object) -> None:
+    """Take what a plugin offers; its hooks get this function, with the first two arguments set."""
+    checked = kind.check(offer)
+    if checked.name in offered:
+        raise PluginConflictError(f"the {kind.noun} {checked.name!r} is registered twice")
+    offered[checked.name] = checked
 
 
 def _check_hooks(hooks: Iterable[pluggy.HookCaller]) -> None:
@@ -233,10 +289,11 @@ def _check_hooks(hooks: Iterable[pluggy.HookCaller]) -> None:
 
 def _with_conflicts(plugin: _Plugin, loaded: Sequence[_Plugin]) -> PluginInfo:
     clashes = [
-        f"the quantizer {name!r} is also offered by {other.info}"
-        for name in plugin.quantizers
+        f"the {kind.noun} {name!r} is also offered by {other.info}"
+        for kind in _KINDS
+        for name in plugin.offered(kind)
         for other in loaded
-        if other is not plugin and name in other.quantizers
+        if other is not plugin and name in other.offered(kind)
     ]
     return replace(plugin.info, error="; ".join(clashes)) if clashes else plugin.info
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from .errors import InvalidOptionError, QuantizationError
 
-_NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)
+PLUGIN_NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
@@ -185,7 +185,7 @@ def _strategy_problem(candidate: object) -> str | None:
         return f"got the class {candidate.__name__}; pass an instance of it"
     kind = type(candidate).__name__
     name = getattr(candidate, "name", None)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
         return f"the name of this {kind} is {name!r:.80}; names are like 'int4' or 'aeq:wi8'"
     if not isinstance(getattr(candidate, "lossless", None), bool):
         return f"{kind}.lossless is not True or False"

@@ -1,7 +1,7 @@
 """Runs a graph that takes and gives text, in the runtime that every TFLite has.
 
 ``CompiledModel`` wants fixed shapes, and a text has none; this is the older ``Interpreter`` of the
-same package, or for strings the one of a TensorFlow that has the operations for them.
+same package, or for strings the one of a TensorFlow that has the operations for them; see ``ops``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert.interpreter import Interpreter
 
 from .errors import ClosedError, RuntimeFailureError
-from .flex_runtime import open_with_flex
-from .runtime import Array, Signature, TensorSpec, quiet_stderr, runtime_errors, thread_count
+from .ops import open_interpreter
+from .runtime import Array, Signature, TensorSpec, quiet_stderr, runtime_errors
 
 SIGNATURE = "serving_default"
 
@@ -47,7 +46,7 @@ class TextModel:
         form: How text goes in and out; see ``manifest.TextFacts``.
 
     Raises:
-        IncompatibleArtifactError: It takes strings, and no runtime here does.
+        MissingOpsError: Nothing here runs one of its operations, such as those of strings.
         RuntimeFailureError: The runtime refused the model.
     """
 
@@ -62,10 +61,8 @@ class TextModel:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._form = form
-        place = "model_path" if isinstance(source, str) else "model_content"
-        create: Any = open_with_flex if form == "string" else Interpreter
+        self._interpreter: Any = open_interpreter(source, threads=threads)
         with quiet_stderr(), runtime_errors("the runtime refused the model"):
-            self._interpreter: Any = create(**{place: source}, num_threads=thread_count(threads))
             runner = self._interpreter.get_signature_runner(SIGNATURE)
             inputs, outputs = runner.get_input_details(), runner.get_output_details()
         self._inputs = {name: int(detail["index"]) for name, detail in inputs.items()}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hook_examples import example
 
 from llm_tflite import hookspecs
+from llm_tflite.errors import PluginError
+from llm_tflite.op_registrar import check_registrar, load_registerers
 from llm_tflite.quantization import Weight, check_strategy, quantize
 
 ROOT = Path(__file__).parent.parent
@@ -20,16 +24,28 @@ def test_every_hook_is_documented(hook: str) -> None:
     assert f"## {hook}(" in (ROOT / "docs/hooks.md").read_text()
 
 
+def registered(hook: str) -> Any:
+    """What the example of a hook registers."""
+    module: dict[str, Any] = {"__file__": __file__}
+    exec(compile(example(hook), "docs/hooks.md", "exec"), module)
+    offers: list[Any] = []
+    module[hook](offers.append)
+    (offer,) = offers
+    return offer
+
+
 def test_the_example_of_a_strategy_works() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/hooks.md").read_text(), re.DOTALL)
-    module: dict[str, object] = {}
-    exec(compile(code, "docs/hooks.md", "exec"), module)
-    registered: list[object] = []
-    module["llm_tflite_register_quantizers"](registered.append)  # type: ignore[operator]
-    (strategy,) = registered
+    strategy = registered("llm_tflite_register_quantizers")
     values = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
     tensor = quantize(check_strategy(strategy), Weight("w", "projection", (8, 64)), values)
     assert int(tensor.values.max()) == 31
+
+
+def test_the_example_of_a_registrar_is_one_and_says_when_its_library_is_missing() -> None:
+    registrar = check_registrar(registered("llm_tflite_register_custom_ops"))
+    assert list(registrar.operations) == ["TimesTwo"]
+    with pytest.raises(PluginError, match=r"'times_two' failed .*libtimes_two\.so"):
+        load_registerers(registrar)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_generate_layout import PROMPTS
+from text_operations import wordpiece
 
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".codelab-venv" / "bin" / "python"
@@ -87,6 +88,20 @@ print(json.dumps({
 }))
 """
 
+# A stranger's file: operations of TensorFlow Text, and TensorFlow's own beside them.
+OPEN = """
+import json, sys
+import llm_tflite as lt
+from text_operations import TEXTS, wordpiece
+model, expected = wordpiece(lower=True)
+names = [operation.name for operation in lt.inspect(sys.argv[1]).custom_operations]
+found = [
+    lt.open_interpreter(source).get_signature_runner()(text=TEXTS)["ids"].tolist()
+    for source in (sys.argv[1], model)
+]
+print(json.dumps({"names": names, "found": found, "expected": expected.tolist()}))
+"""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> None:
@@ -102,7 +117,12 @@ def run(code: str, *arguments: Any, prompts: list[str] | None = None) -> Any:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"},
+        env=os.environ
+        | {
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "KERAS_BACKEND": "tensorflow",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        },
         timeout=900,
     )
     assert child.returncode == 0, child.stderr[-3000:]
@@ -177,3 +197,16 @@ def test_the_interpreter_runs_it_there(
     assert "I'm enjoying a" + found["text"] == texts_of_keras[0] == found["run"]
     assert (found["tokens"], found["outputs"]) == (LENGTH, ["text"])
     assert (found["shape"], found["dtype"], found["refused"]) == ([1], "object", 6)
+
+
+def test_texts_and_flex_in_one_file_of_a_stranger_run_there(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(wordpiece(lower=True)[0])
+    result = run(OPEN, path)
+    assert result["names"] == [
+        "FastWordpieceTokenizeWithOffsets",
+        "FlexRaggedTensorToTensor",
+        "FlexStringLower",
+    ]
+    assert result["found"] == [result["expected"]] * 2
+    assert np.shape(result["expected"]) == (2, 5)

@@ -11,6 +11,8 @@ import venv
 from pathlib import Path
 
 import pytest
+import text_operations
+from hook_examples import example
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,12 +59,9 @@ def _run(*arguments: str, site: Path) -> str:
 
 
 def test_a_strangers_strategy_converts_beside_a_broken_plugin(tmp_path: Path) -> None:
-    (example,) = (
-        block.split("```")[0]
-        for block in (ROOT / "docs/hooks.md").read_text().split("```python\n")[1:]
-    )
     site = tmp_path / "site"
-    _install(tmp_path / "good", site, "llm-tflite-int6", example)
+    int6 = example("llm_tflite_register_quantizers")
+    _install(tmp_path / "good", site, "llm-tflite-int6", int6)
     _install(tmp_path / "bad", site, "llm-tflite-broken", "import a_package_that_is_missing")
 
     listed = json.loads(_run("-m", "llm_tflite", "plugins", "--json", site=site))["plugins"]
@@ -70,7 +69,7 @@ def test_a_strangers_strategy_converts_beside_a_broken_plugin(tmp_path: Path) ->
     assert plugins["llm-tflite-int6"]["provides"] == {"quantizers": ["int6"]}
     assert plugins["llm-tflite-int6"]["version"] == "1.2.3"
     assert "a_package_that_is_missing" in plugins["llm-tflite-broken"]["error"]
-    assert "int4" in plugins["llm-tflite"]["provides"]["quantizers"]
+    assert "int4" in listed[0]["provides"]["quantizers"]
 
     path = tmp_path / "int6.litertlm"
     printed = _run("-c", CONVERT, str(path), site=site)
@@ -82,6 +81,48 @@ def test_a_strangers_strategy_converts_beside_a_broken_plugin(tmp_path: Path) ->
         site=site,
     )
     assert len(json.loads(answer)["token_ids"]) == 4
+
+
+OPEN = """
+import json, sys
+import llm_tflite as lt
+from text_operations import TEXTS
+runner = lt.open_interpreter(sys.argv[1]).get_signature_runner()
+print(json.dumps(runner(text=TEXTS)["ids"].tolist()))
+"""
+
+REGISTER = """
+from llm_tflite import hookimpl
+@hookimpl
+def llm_tflite_register_custom_ops(register):
+    register(Stranger())
+"""
+
+
+def test_a_strangers_registrar_runs_a_model_beside_one_whose_library_is_missing(
+    tmp_path: Path,
+) -> None:
+    site = tmp_path / "site"
+    times_two = example("llm_tflite_register_custom_ops")
+    stranger = Path(text_operations.__file__).read_text() + REGISTER
+    _install(tmp_path / "times", site, "llm-tflite-times-two", times_two)
+    _install(tmp_path / "stranger", site, "llm-tflite-stranger", stranger)
+    model, expected = text_operations.wordpiece()
+    names = {text_operations.TO_TENSOR: text_operations.OF_A_STRANGER}
+    path = tmp_path / "wordpiece.tflite"
+    path.write_bytes(text_operations.renamed(model, **names))
+
+    listed = json.loads(_run("-m", "llm_tflite", "plugins", "--json", site=site))["plugins"]
+    provided = {plugin["distribution"]: plugin["provides"] for plugin in listed}
+    assert provided["llm-tflite-stranger"] == {"registrars": ["stranger"]}
+    assert provided["llm-tflite-times-two"] == {"registrars": ["times_two"]}
+
+    page = _run("-m", "llm_tflite", "inspect", str(path), site=site)
+    assert "Stranger>RaggedToTensor: registrar stranger, package a-stranger" in page
+    assert "FastWordpieceTokenizeWithOffsets: registrar tf_text" in page
+
+    (site / "text_operations.py").write_bytes(Path(text_operations.__file__).read_bytes())
+    assert json.loads(_run("-c", OPEN, str(path), site=site)) == expected.tolist()
 
 
 @pytest.mark.slow

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from llm_tflite import op_coverage
 from llm_tflite.errors import (
     InvalidOptionError,
+    MissingOpsError,
     PluginConflictError,
     PluginError,
     UnknownPluginNameError,
@@ -72,15 +74,17 @@ def test_an_installed_strategy_stands_beside_the_built_in_ones(install: Install)
     found = install("unrelated", "", entry_points="[console_scripts]\nx = y:z\n")
     assert found.quantizer_names() == [*BUILTINS, "good_int8"]
     assert found.quantizer("good_int8").name == "good_int8"
-    assert [str(info) for info in found.infos()][1:] == ["good (good 1.2)"]
+    assert [str(info) for info in found.infos()][2:] == ["good (good 1.2)"]
     assert info(found, "good").provides == {"quantizers": ["good_int8"]}
 
 
 def test_the_built_in_ones_need_no_installed_metadata(tmp_path: Path) -> None:
-    [builtin] = Plugins([tmp_path]).infos()
-    assert (builtin.name, builtin.distribution) == ("builtin_quantizers", "llm-tflite")
-    assert builtin.provides == {"quantizers": BUILTINS}
-    assert builtin.error is None
+    quantizers, registrars = Plugins([tmp_path]).infos()
+    assert (quantizers.name, quantizers.distribution) == ("builtin_quantizers", "llm-tflite")
+    assert quantizers.provides == {"quantizers": BUILTINS}
+    assert (registrars.name, registrars.distribution) == ("builtin_registrars", "llm-tflite")
+    assert registrars.provides == {"registrars": ["tf_text"]}
+    assert quantizers.error is registrars.error is None
 
 
 def test_an_object_is_accepted_wherever_a_name_is_and_loads_no_plugin(install: Install) -> None:
@@ -122,6 +126,17 @@ BROKEN = {
         hook(name="llm_tflite_register_quantisers"),
         "no hook llm_tflite_register_quantisers; did you mean llm_tflite_register_quantizers?",
     ),
+    "misspelt hook of registrars": (
+        hook(name="llm_tflite_register_custom_op"),
+        "no hook llm_tflite_register_custom_op; did you mean llm_tflite_register_custom_ops?",
+    ),
+    "registers a strategy as a registrar": (
+        hook(
+            "from llm_tflite.quantizers.int4 import Int4; register(Int4('x'))",
+            name="llm_tflite_register_custom_ops",
+        ),
+        "Int4.operations is None",
+    ),
     "unheard-of hook": (hook(name="on_load"), "no hook on_load; the hooks are llm_tflite_"),
     "extra argument": (hook(arguments="register, options"), "{'options'} are declared"),
     "no hook at all": ("x = 1", "it implements no hook"),
@@ -152,6 +167,7 @@ def test_a_broken_plugin_costs_only_itself_and_is_named(
 ) -> None:
     found = install("broken-pack", source)
     assert found.quantizer_names() == [*BUILTINS, "good_int8"]
+    assert found.registrar("tf_text").name == "tf_text"
     assert complaint in str(info(found, "broken-pack").error)
     assert info(found, "broken-pack").provides == {}
     with pytest.raises(UnknownPluginNameError) as caught:
@@ -199,6 +215,84 @@ def test_two_plugins_with_one_name_are_both_named_and_keep_their_other_names(
     )
 
 
+REGISTRAR = """
+from llm_tflite.hookspecs import hookimpl
+
+class Registrar:
+    name = {name!r}
+    operations = {operations!r}
+    def describe(self):
+        return {{}}
+    def registerers(self):
+        return []
+
+@hookimpl
+def llm_tflite_register_custom_ops(register):
+    register(Registrar())
+"""
+
+
+def test_a_plugin_may_offer_quantizers_and_registrars_of_one_name(install: Install) -> None:
+    registrar = REGISTRAR.format(name="both", operations=["TimesTwo"])
+    found = install("double", registrar + PLUGIN.format(name="both"))
+    assert info(found, "double").provides == {"quantizers": ["both"], "registrars": ["both"]}
+    assert info(found, "double").error is None
+    assert found.registrar("both") is not found.quantizer("both")
+    assert [r.name for _, r in found.registrars()] == ["tf_text", "both"]
+
+
+def test_two_registrars_of_one_name_are_both_named(install: Install) -> None:
+    found = install("second", REGISTRAR.format(name="tf_text", operations=["TimesTwo"]))
+    with pytest.raises(PluginConflictError, match=r"builtin_registrars .* and second \(second 1"):
+        found.registrar("tf_text")
+    assert "the registrar 'tf_text' is also offered by" in str(info(found, "second").error)
+
+
+def test_two_plugins_that_cover_one_operation_are_both_named(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("first", REGISTRAR.format(name="first", operations=["TimesTwo", "TimesThree"]))
+    found = install("second", REGISTRAR.format(name="second", operations=["TimesTwo"]))
+    monkeypatch.setattr(op_coverage, "load_plugins", lambda: found)
+    with pytest.raises(PluginConflictError, match=r"'first' of first \(.* and 'second' of second"):
+        op_coverage.choose_registrars(["TimesTwo"], None)
+    [by_both] = op_coverage.custom_operations(["TimesTwo"])
+    assert str(by_both) == "TimesTwo: registrar first and second"
+    [chosen], left = op_coverage.choose_registrars(["TimesThree"], None)
+    assert (chosen.name, left) == ("first", [])
+    [chosen], left = op_coverage.choose_registrars(["TimesTwo"], ["second"])
+    assert (chosen.name, left) == ("second", [])
+
+
+def test_a_missing_operation_names_the_plugins_that_are_broken(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = install("broken-pack", "raise RuntimeError('no GPU')")
+    monkeypatch.setattr(op_coverage, "load_plugins", lambda: found)
+    with pytest.raises(MissingOpsError, match=r"broken-pack .*: RuntimeError: no GPU"):
+        op_coverage.choose_registrars(["TimesTwo"], None)
+
+
+def test_a_registrar_that_cannot_describe_itself_is_shown_all_the_same(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = REGISTRAR.format(name="mute", operations=["TimesTwo"])
+    found = install("mute", source.replace("return {}", "return 1 / 0"))
+    monkeypatch.setattr(op_coverage, "load_plugins", lambda: found)
+    [operation] = op_coverage.custom_operations(["TimesTwo"])
+    assert operation.registrars == ("mute",)
+    assert "ZeroDivisionError" in str(operation)
+
+
+def test_a_registrar_for_an_operation_of_tensorflow_goes_before_flex(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = install("flexible", REGISTRAR.format(name="flexible", operations=["FlexRepeat"]))
+    monkeypatch.setattr(op_coverage, "load_plugins", lambda: found)
+    [chosen], left = op_coverage.choose_registrars(["FlexRepeat", "FlexTile"], None)
+    assert (chosen.name, left) == ("flexible", ["FlexTile"])
+
+
 def test_a_built_in_name_cannot_be_taken_over_quietly(install: Install) -> None:
     found = install("thief", PLUGIN.format(name="int4"))
     with pytest.raises(PluginConflictError, match=r"builtin_quantizers .* and thief .*DISABLE"):
@@ -243,7 +337,11 @@ def test_an_unrelated_package_named_like_ours_is_left_alone(install: Install) ->
         "raise RuntimeError",
         entry_points="[llm_tflite_tools]\nx = llm_tflite_tools\n",
     )
-    assert [i.name for i in found.infos()] == ["builtin_quantizers", "good"]
+    assert [i.name for i in found.infos()] == [
+        "builtin_quantizers",
+        "builtin_registrars",
+        "good",
+    ]
     assert "llm_tflite_tools" not in sys.modules
 
 
@@ -284,9 +382,10 @@ def test_the_process_has_one_set_of_plugins() -> None:
 
 
 def test_every_hook_is_called_by_some_plugin_of_ours() -> None:
-    from llm_tflite import quantizers
+    from llm_tflite import quantizers, registrars
 
-    assert all(hasattr(quantizers, name) for name in hook_names())
+    implemented = vars(quantizers).keys() | vars(registrars).keys()
+    assert implemented >= set(hook_names())
 
 
 def test_finding_plugins_imports_no_tensorflow() -> None:

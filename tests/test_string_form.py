@@ -79,7 +79,7 @@ def test_a_file_that_samples_keeps_its_noise(model: Any, tmp_path: Path) -> None
 
 
 def test_a_runtime_without_flex_is_refused_with_advice(path: Path) -> None:
-    with pytest.raises(errors.IncompatibleArtifactError, match=r"tensorflow==2\.18\.1") as caught:
+    with pytest.raises(errors.MissingOpsError, match=r"tensorflow==2\.18\.1") as caught:
         lt.Interpreter(path)
     assert "comes without it" in str(caught.value)
     assert "text='bytes'" in str(caught.value)
@@ -99,7 +99,7 @@ except lt.LLMTFLiteError as error:
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=120
     )
     name, message = json.loads(child.stdout)
-    assert name == "IncompatibleArtifactError"
+    assert name == "MissingOpsError"
     assert "there is no TensorFlow" in message
     assert "tensorflow==2.18.1" in message
 

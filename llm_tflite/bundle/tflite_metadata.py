@@ -142,7 +142,7 @@ def read_contents(stream: BinaryIO) -> Contents:
     if manifest_slot is None or manifest_slot.span is None:
         raise IncompatibleArtifactError(
             "this .tflite file has no llm_tflite manifest: another program wrote it; "
-            "run it with a TFLite runtime"
+            "run it with llm_tflite.open_interpreter or any TFLite runtime"
         )
     span = manifest_slot.span
     if span.end != file_size or span.size > MAX_MANIFEST_BYTES:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -121,6 +122,15 @@ def read_model(stream: BinaryIO, begin: int, end: int) -> ModelInfo:
     return ModelInfo(tuple(reader.signatures()), storage, scale_bytes)
 
 
+def read_custom_operations(stream: BinaryIO, begin: int, end: int) -> tuple[str, ...]:
+    """Return the names of all custom operations in a model, in any of its graphs.
+
+    Raises:
+        CorruptArtifactError: It is not a TFLite model, or it was cut or altered.
+    """
+    return _ModelReader(stream, begin, end).custom_operations()
+
+
 @dataclass(frozen=True)
 class _Graph:
     tensors: list[FlatTable]
@@ -146,9 +156,12 @@ class _ModelReader:
         buffers = self._tables(self._model, _MODEL_BUFFERS)
         self._buffer_bytes = [self._stored_bytes(table) for table in buffers]
         self._graph_tables = self._tables(self._model, _MODEL_GRAPHS, _MAX_GRAPHS)
-        self._graphs = [self._graph(table) for table in self._graph_tables]
-        if not self._graphs:
+        if not self._graph_tables:
             raise CorruptArtifactError("the model has no graph")
+
+    @cached_property
+    def _graphs(self) -> list[_Graph]:
+        return [self._graph(table) for table in self._graph_tables]
 
     def signatures(self) -> Iterator[SignatureInfo]:
         tables = self._tables(self._model, _MODEL_SIGNATURES, _MAX_SIGNATURES)
@@ -170,6 +183,11 @@ class _ModelReader:
                 for number in (_GRAPH_INPUTS, _GRAPH_OUTPUTS)
             )
             yield self._signature(None, 0, inputs, outputs)
+
+    def custom_operations(self) -> tuple[str, ...]:
+        if not any(custom for _, custom in self._codes):  # as usual: no need to walk the graphs
+            return ()
+        return tuple(sorted({name for graph in self._graphs for name in graph.custom}))
 
     def storage(self) -> tuple[tuple[StorageInfo, ...], int]:
         dtypes: dict[int, str] = {}

@@ -15,7 +15,14 @@ from ..flatbuffer.selection import only_signatures
 from ..manifest import Manifest
 from ..runtime import RuntimeModel, return_freed_memory
 from ..signature_names import signature_name
-from .agreement import Logits, compare_caches, compare_logits, keras_logits
+from .agreement import (
+    Choices,
+    Logits,
+    choices_begin,
+    compare_caches,
+    compare_logits,
+    keras_logits,
+)
 
 _RANDOM_TOKENS = 12
 _GREEDY_TOKENS = 8
@@ -59,6 +66,27 @@ def check_caches(
     theirs = keras_logits(model, tokens)[-len(ours) :]
     figures["greedy"] = compare_logits("Keras' forward pass", theirs, ours, lossless)
     return figures
+
+
+def choices_of_caches(
+    path: Path, manifest: Manifest, texts: Sequence[Sequence[int]]
+) -> list[Choices]:
+    """Let the file read texts to their end, and say what it would have written instead.
+
+    Args:
+        path: The converted ``.tflite``.
+        manifest: What the file will say of itself.
+        texts: Token ids, none longer than the context.
+    """
+    choices = []
+    with _opened(path, manifest, None, _decoding_graphs(manifest, None)) as state:
+        for text in texts:
+            begin = choices_begin(text)
+            state.clear()
+            state.prefill(text[: begin - 1], lengths=manifest.model.prefill_lengths[:1])
+            chosen = [int(state.decode(token).argmax()) for token in text[begin - 1 :]]
+            choices.append(Choices(text, chosen))
+    return choices
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 _BINS = 4096  # of which half or more are in use, as the limit is the next power of two
+_USUAL = 0.9
 _LEVELS = (-128, 127)
 
 
@@ -61,6 +62,23 @@ class Distribution:
     def edges(self) -> npt.NDArray[np.float64]:
         """Where bins begin and end, one more than there are bins."""
         return np.linspace(-self.limit, self.limit, _BINS + 1)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Edges of the outermost bins that hold values.
+
+        Noise in the last bits of an activation does not move them, and so stays out of files.
+        """
+        used = np.flatnonzero(self.counts)
+        return float(self.edges[used[0]]), float(self.edges[used[-1] + 1])
+
+    @property
+    def usual_magnitude(self) -> float:
+        """What nine of ten magnitudes are less than."""
+        half = _BINS // 2
+        cumulative = np.cumsum(self.counts[half:] + self.counts[:half][::-1])
+        place = int(np.searchsorted(cumulative, _USUAL * cumulative[-1]))
+        return float(self.edges[half + place + 1])
 
 
 @dataclass(frozen=True)

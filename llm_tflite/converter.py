@@ -161,9 +161,7 @@ class Converter:
         from .conversion.calibration import read_texts
 
         facts = self._plan.facts(parameters=0)
-        return read_texts(
-            calibration, self._tokenizer, facts.vocabulary_size, facts.context_length
-        )
+        return read_texts(calibration, self._tokenizer, facts.vocabulary_size, facts.context_length)
 
     def _calibrated(self, report: Report) -> QuantizationStrategy:
         from .conversion.calibration import Calibrated, collect_statistics

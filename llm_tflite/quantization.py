@@ -124,7 +124,9 @@ class QuantizedTensor:
         scales = {"input": self.input, "output": self.output}
         if self.activations != "static":
             given = [name for name, scale in scales.items() if scale is not None]
-            return f"must have no {given[0]} scale unless activations are 'static'" if given else None
+            return (
+                f"must have no {given[0]} scale unless activations are 'static'" if given else None
+            )
         if self.bits != 8 or self.block_size:
             return "must have 8 bits and one scale per row, as its activations are 'static'"
         for name, scale in scales.items():

@@ -143,14 +143,16 @@ def _tokenizer(data: bytes, offset: int, backbone: Any) -> bytes:
         if offset + 8 > len(data):
             raise CorruptArtifactError(f"expected {backbone.vocabulary_size} pieces, got {token}")
         score, length = struct.unpack_from("<fi", data, offset)
-        text = data[offset + 8 : offset + 8 + length].decode("utf-8")
+        text = data[offset + 8 : offset + 8 + length]
         offset += 8 + length
+        if length < 0 or offset > len(data):
+            raise CorruptArtifactError(f"expected a piece at byte {offset - length}, found the end")
         if token < 3:
             name, kind = ("<unk>", "<s>", "</s>")[token], "UNKNOWN" if token == 0 else "CONTROL"
         elif token < 259:
             name, kind = f"<0x{token - 3:02X}>", "BYTE"
         else:
-            name, kind = text.replace(" ", _SPACE), "NORMAL"
+            name, kind = text.decode("utf-8").replace(" ", _SPACE), "NORMAL"
         model.pieces.add(piece=name, score=score, type=kinds.Type.Value(kind))
     model.trainer_spec.model_type = sentencepiece_model_pb2.TrainerSpec.BPE
     model.trainer_spec.vocab_size = backbone.vocabulary_size

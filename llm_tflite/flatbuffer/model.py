@@ -72,9 +72,7 @@ def operator_index(model: Any, builtin: int, version: int) -> int:
     return len(model.operatorCodes) - 1
 
 
-def copy_tensor(
-    subgraph: Any, at: int, suffix: bytes, dtype: int, quantization: Any = None
-) -> int:
+def copy_tensor(subgraph: Any, at: int, suffix: bytes, dtype: int, quantization: Any = None) -> int:
     """Add a tensor of another type and the same shape; returns its index."""
     source = subgraph.tensors[at]
     tensor = schema.TensorT()

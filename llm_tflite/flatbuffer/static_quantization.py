@@ -37,12 +37,13 @@ class StaticProducts:
         """
         if weight.input is None or weight.output is None or weight.scales is None:
             raise ConversionError("expected a weight with scales for its input and its output")
+        steps = np.float32(weight.input.scale) * weight.scales
         source, table, *bias = (int(index) for index in operator.inputs)
         operator.opcodeIndex = operator_index(
             self._model, _Op.FULLY_CONNECTED, _FULLY_CONNECTED_VERSION
         )
         inputs = [self._quantize(subgraph, source, weight.input), table]
-        inputs += [self._bias(subgraph, index, weight) if index >= 0 else -1 for index in bias]
+        inputs += [self._bias(subgraph, index, steps) if index >= 0 else -1 for index in bias]
         operator.inputs = np.array(inputs, np.int32)
         target = int(operator.outputs[0])
         output = copy_tensor(subgraph, target, _SUFFIX, _Type.INT8, _parameters(weight.output))
@@ -66,7 +67,7 @@ class StaticProducts:
             self._quantized[key] = target
         return self._quantized[key]
 
-    def _bias(self, subgraph: Any, at: int, weight: QuantizedTensor) -> int:
+    def _bias(self, subgraph: Any, at: int, scales: np.ndarray) -> int:
         """An int32 copy of a bias, in units of the input's scale times the row's."""
         name = subgraph.tensors[at].name.decode()
         data = self._model.buffers[subgraph.tensors[at].buffer].data
@@ -74,7 +75,6 @@ class StaticProducts:
             raise ConversionError(
                 f"expected the bias {name} to be a constant; use the quantizer 'dynamic_range'"
             )
-        scales = np.float32(weight.input.scale) * weight.scales  # type: ignore[union-attr]
         values = np.frombuffer(bytes(data), np.float32)
         integers = np.rint(values / scales.astype(np.float64))
         if not (np.abs(integers) <= _LARGEST_BIAS).all():

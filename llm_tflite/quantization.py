@@ -27,7 +27,8 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 # Matrices are walked in slices of this size, so that temporaries stay small beside the model.
 _CHUNK_BYTES = 4 << 20
 
-# Dynamic range comes to 0.99 on stories15M, and full integers that say nonsense to less than 0.5.
+# On stories15M dynamic_range comes to 0.97 and full_integer to 0.95; files that are visibly worse, to
+# 0.87 and less.
 _LEAST_AGREEMENT = 0.9
 
 _DTYPES: Mapping[int, type[np.generic]] = {32: np.float32, 16: np.float16, 8: np.int8, 4: np.int8}

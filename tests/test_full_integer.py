@@ -113,7 +113,7 @@ def test_statistics_span_what_the_products_saw(llama: Any) -> None:
 def test_a_bias_belongs_to_what_comes_out(gpt2: Any) -> None:
     name = "transformer_layer_0/feedforward_intermediate_dense/"
     (bias,) = (v for v in gpt2.variables if v.path.endswith(name + "bias"))
-    saved = np.array(bias.value)
+    saved = bias.numpy().copy()
     try:
         bias.assign(saved + 100)
         statistics = collect_statistics(gpt2, [[1, 2, 3]], lambda _: None)

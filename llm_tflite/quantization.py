@@ -27,7 +27,7 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 # Matrices are walked in slices of this size, so that temporaries stay small beside the model.
 _CHUNK_BYTES = 4 << 20
 
-# On stories15M dynamic_range comes to 0.97 and full_integer to 0.95; files that are visibly worse, to
+# On stories15M dynamic_range comes to 0.97 and full_integer to 0.95; what is visibly worse comes to
 # 0.87 and less.
 _LEAST_AGREEMENT = 0.9
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
@@ -20,7 +21,7 @@ from .manifest import (
 )
 from .plugins import load_plugins
 from .progress import Progress, Report, reporting
-from .quantization import QuantizationStrategy, describe
+from .quantization import QuantizationStrategy, describe, least_agreement, needs_calibration
 from .sampling import Sampling
 from .tokenizer_assets import TokenizerAsset, asset_from_keras
 
@@ -47,6 +48,9 @@ class Converter:
             signature, text in and text out, tokenizer included, for any TFLite runtime. Both hold
             builtin operations only, unless ``text="string"``.
         quantizer: The name of a strategy (``llm-tflite plugins`` lists them) or a strategy object.
+        calibration: Some dozens of texts of the kind that the model will read, or lists of token
+            ids, for a strategy that measures activations (``full_integer``) and for no other. Each
+            is read as far as the context goes; none is kept in the file.
         context_length: (prefill_decode) Tokens of prompt and answer together, the cache's length;
             by default 1024 or the length of the model's position table, whichever is less.
         prefill_lengths: (prefill_decode) T of each ``prefill_{T}`` signature. A prompt is cut into
@@ -72,6 +76,7 @@ class Converter:
         *,
         layout: str = "prefill_decode",
         quantizer: str | QuantizationStrategy = "dynamic_range",
+        calibration: Sequence[str] | Sequence[Sequence[int]] | None = None,
         context_length: int | None = None,
         prefill_lengths: Sequence[int] | None = None,
         max_length: int | None = None,
@@ -99,6 +104,8 @@ class Converter:
         self._tokenizer = asset_from_keras(model.preprocessor)
         self._plan = _plan(layout, model, self._tokenizer, options)
         self._model = model
+        _check_calibration(self._strategy, calibration, options)
+        self._texts = [] if calibration is None else self._read(calibration)
 
     def convert(
         self,
@@ -132,11 +139,14 @@ class Converter:
         # the artifact's exact size and asks again.
         require_space(target.parent, parameters)
         with reporting(progress) as report, scratch_file(path) as (core_path, stream):
-            core = self._plan.write(stream, strategy=self._strategy, report=report)
+            strategy = self._calibrated(report) if self._texts else self._strategy
+            core = self._plan.write(stream, strategy=strategy, report=report)
             report(Progress("checking", 0, 1))
             settle(stream)  # a runtime counts pages that are not on disk yet as its memory
             manifest = self._manifest(core, parameters, check=None)
             check = self._plan.check(core_path, manifest, lossless=self._strategy.lossless)
+            if self._texts:
+                check["calibration"] = self._check_choices(core_path, manifest)
             report(Progress("writing", 0, 1))
             artifact = write_artifact(
                 path,
@@ -147,6 +157,23 @@ class Converter:
             )
             report(Progress("writing", 1, 1))
         return artifact
+
+    def _read(self, calibration: Sequence[str] | Sequence[Sequence[int]]) -> list[list[int]]:
+        from .conversion.calibration import read_texts
+
+        facts = self._plan.facts(parameters=0)
+        return read_texts(calibration, self._tokenizer, facts.vocabulary_size, facts.context_length)
+
+    def _calibrated(self, report: Report) -> QuantizationStrategy:
+        from .conversion.calibration import Calibrated, collect_statistics
+
+        return Calibrated(self._strategy, collect_statistics(self._model, self._texts, report))
+
+    def _check_choices(self, path: Path, manifest: Manifest) -> dict[str, Any]:
+        from .conversion.agreement import check_choices
+
+        choices = self._plan.choices(path, manifest, self._texts)
+        return check_choices(self._model, choices, least_agreement(self._strategy))
 
     def _weights(self) -> list[Any]:
         return [v for v in self._model.variables if v.dtype == "float32"]
@@ -193,6 +220,24 @@ def _check_options(layout: str, options: Mapping[str, Any]) -> None:
             raise InvalidOptionError(
                 f"the layout {layout!r} has no {name}; it belongs to {', '.join(owners)}"
             )
+
+
+def _check_calibration(
+    strategy: QuantizationStrategy, calibration: object, options: Mapping[str, Any]
+) -> None:
+    if needs_calibration(strategy) != (calibration is not None):
+        raise InvalidOptionError(
+            f"the quantizer {strategy.name!r} measures activations: pass calibration=[...], some "
+            "dozens of texts of the kind that the model will read"
+            if calibration is None
+            else f"the quantizer {strategy.name!r} measures no activations and would ignore "
+            "calibration; leave it out, or use 'full_integer'"
+        )
+    if calibration is not None and options.get("text") == "string":
+        raise InvalidOptionError(
+            f"text='string' is not known to run with {strategy.name!r}, in the older runtimes that "
+            "take strings; use text='bytes' or the quantizer 'dynamic_range'"
+        )
 
 
 def _plan(

@@ -22,6 +22,7 @@ FLOORS = {
     "completion": 0,
     "chunk_plan": 0,
     "signature_names": 0,
+    "activations": 0,
     "quantization": 1,
     "op_registrar": 1,
     "hookspecs": 1,

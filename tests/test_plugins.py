@@ -26,7 +26,7 @@ from llm_tflite.hookspecs import hook_names
 from llm_tflite.plugins import DISABLE_VARIABLE, PluginInfo, Plugins, load_plugins, plugins
 from llm_tflite.quantizers.int8 import Int8
 
-BUILTINS = ["none", "float16", "dynamic_range", "weight_only_int8", "int4"]
+BUILTINS = ["none", "float16", "dynamic_range", "weight_only_int8", "int4", "full_integer"]
 
 PLUGIN = """
 from llm_tflite.hookspecs import hookimpl

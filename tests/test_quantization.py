@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llm_tflite.activations import ActivationScale
 from llm_tflite.errors import InvalidOptionError, QuantizationError
 from llm_tflite.quantization import (
     QuantizedTensor,
@@ -44,9 +45,11 @@ class Returning:
 INT8 = QuantizedTensor(np.ones((3, 64), np.int8), 8, np.ones(3, np.float32))
 INT4 = QuantizedTensor(np.ones((3, 64), np.int8), 4, np.ones((3, 2), np.float32), block_size=32)
 FLOAT = QuantizedTensor(VALUES, 32)
+SCALE = ActivationScale(0.5, -3)
+STATIC = replace(INT8, activations="static", input=SCALE, output=SCALE)
 
 
-@pytest.mark.parametrize("tensor", [INT8, INT4, FLOAT])
+@pytest.mark.parametrize("tensor", [INT8, INT4, FLOAT, STATIC])
 def test_a_good_tensor_is_accepted(tensor: QuantizedTensor) -> None:
     assert quantize(Returning(tensor), WEIGHT, VALUES) is tensor
 
@@ -84,6 +87,14 @@ def _with_value(tensor: QuantizedTensor, value: float) -> QuantizedTensor:
         (replace(INT4, scales=np.ones(3, np.float32)), r"shape \(3, 2\), not \(3,\)"),
         (replace(INT8, scales=np.zeros(3, np.float32)), "positive, finite scales"),
         (replace(INT8, scales=np.full(3, np.nan, np.float32)), "positive, finite scales"),
+        (replace(INT8, input=SCALE), "no input scale unless activations are 'static'"),
+        (replace(STATIC, output=None), "must have an ActivationScale as output, not NoneType"),
+        (replace(STATIC, input=ActivationScale(0.0, 0)), "as input, a positive, finite scale"),
+        (replace(STATIC, input=ActivationScale(np.inf, 0)), "as input, a positive, finite scale"),
+        (replace(STATIC, output=ActivationScale(1.0, 128)), r"zero point within \[-128, 127\]"),
+        (replace(STATIC, output=ActivationScale(1.0, 0.5)), "a whole zero point, not 0.5"),  # type: ignore[arg-type]
+        (replace(INT4, activations="static", input=SCALE, output=SCALE), "must have 8 bits and"),
+        (replace(FLOAT, activations="static", input=SCALE, output=SCALE), "must have 8 bits and"),
         (replace(INT4, block_size=48), "blocks of 48, which do not divide rows of 64"),
         (replace(INT4, block_size=-32), "block size of 0 or more, not -32"),
     ],
@@ -147,6 +158,12 @@ def test_a_description_that_json_cannot_hold_is_refused(said: object) -> None:
         describe(Returning(None, description=said))
 
 
+@dataclass
+class Asking(Returning):
+    needs_calibration: bool = True
+    least_agreement: float = 0.5
+
+
 class WithoutMethods:
     name = "bare"
     lossless = True
@@ -161,6 +178,8 @@ class WithoutMethods:
         (Returning(None, name="two words"), "'two words'"),
         (Returning(None, name="x" * 10_000), "the name of this Returning is 'xxx"),
         (Returning(None, lossless="yes"), "Returning.lossless is not True or False"),  # type: ignore[arg-type]
+        (Asking(None, needs_calibration=1), "Asking.needs_calibration is not True or False"),  # type: ignore[arg-type]
+        (Asking(None, least_agreement=90), "Asking.least_agreement is 90; it is a share from 0"),
         (WithoutMethods(), r"WithoutMethods has no method describe\(\)"),
     ],
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ _LEAST_CORRELATION = 0.3
 # Two graphs with the same weights differ by rounding alone, also where activations are quantized,
 # as that is done token by token.
 _LEAST_CACHE_CORRELATION = 0.9
+
+# Of each calibration text; more would take longer than they would tell.
+MOST_CHOICES = 48
 
 Logits = npt.NDArray[np.float32]
 
@@ -116,6 +120,57 @@ def _correlation(expected: Logits, found: Logits) -> float:
         expected = expected - expected.mean(axis=0)
         found = found - found.mean(axis=0)
     return float(np.corrcoef(expected.ravel(), found.ravel())[0, 1])
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Greedy tokens of a converted model.
+
+    Attributes:
+        read: The text, as token ids.
+        chosen: What the model chose after each of the last tokens of ``read``.
+    """
+
+    read: Sequence[int]
+    chosen: Sequence[int]
+
+
+def choices_begin(text: Sequence[int]) -> int:
+    """How much of a text is read before choices count: half, or all but the last few."""
+    return max(len(text) // 2, len(text) - MOST_CHOICES)
+
+
+def check_choices(model: Any, texts: Iterable[Choices], least: float) -> dict[str, Any]:
+    """Return which share of greedy tokens the Keras model chooses too, given the same text.
+
+    Args:
+        model: The Keras model.
+        texts: What the converted model chose, for each text.
+        least: The share that is enough.
+
+    Raises:
+        DisagreementError: It is less.
+    """
+    count = tokens = equal = 0
+    for text in texts:
+        expected = keras_logits(model, text.read)[-len(text.chosen) :].argmax(-1)
+        count += 1
+        tokens += len(text.chosen)
+        equal += int((expected == np.asarray(text.chosen)).sum())
+    if equal < least * tokens:
+        raise DisagreementError(
+            f"the converted model chooses too few of the tokens that Keras does on the calibration "
+            f"texts: expected a share of {least:g} or more, found {equal / tokens:.3f} ({equal} of "
+            f"{tokens}). No file was written; use the quantizer 'dynamic_range', or calibrate on "
+            "more text of the kind that the model will read"
+        )
+    return {
+        "texts": count,
+        "tokens": tokens,
+        "equal_tokens": equal,
+        "share": equal / tokens,
+        "least": least,
+    }
 
 
 def keras_logits(model: Any, tokens: Sequence[int]) -> Logits:

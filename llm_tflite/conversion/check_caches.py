@@ -16,7 +16,14 @@ from ..flatbuffer.selection import only_signatures
 from ..manifest import Manifest
 from ..runtime import RuntimeModel, return_freed_memory
 from ..signature_names import Variant, prefill_ladder, signature_name
-from .agreement import Logits, compare_caches, compare_logits, keras_logits
+from .agreement import (
+    Choices,
+    Logits,
+    choices_begin,
+    compare_caches,
+    compare_logits,
+    keras_logits,
+)
 
 _RANDOM_TOKENS = 12
 _GREEDY_TOKENS = 8
@@ -58,6 +65,57 @@ def check_caches(
     return figures
 
 
+def choices_of_caches(
+    path: Path, manifest: Manifest, texts: Sequence[Sequence[int]]
+) -> list[Choices]:
+    """Let the file read texts to their end, and say what it would have written instead.
+
+    Args:
+        path: The converted ``.tflite``.
+        manifest: What the file will say of itself.
+        texts: Token ids, none longer than the context.
+    """
+    choices = []
+    smallest = manifest.model.prefill_lengths[:1]
+    with _opened(path, manifest, None, {None, *smallest}) as state:
+        for text in texts:
+            begin = choices_begin(text)
+            state.clear()
+            state.prefill(text[: begin - 1], lengths=smallest)
+            chosen = [int(state.decode(token).argmax()) for token in text[begin - 1 :]]
+            choices.append(Choices(text, chosen))
+    return choices
+
+
+@contextmanager
+def _opened(
+    path: Path, manifest: Manifest, slots: int | None, lengths: Collection[int | None]
+) -> Iterator[DecodingState]:
+    """Open some of the graphs with caches of one size, and nothing else.
+
+    Every graph keeps its memory until the model is closed, and the runtime holds on to all caches
+    that it has seen. Whoever keeps the state keeps them too.
+
+    Args:
+        path: The file.
+        manifest: What it will say of itself.
+        slots: The size; None for the whole context.
+        lengths: Those of the prefill graphs; None for the graph that decodes.
+    """
+    return_freed_memory()  # of what was open before
+    variants = [(length, slots) for length in lengths]
+    with only_signatures(path, {signature_name(*variant) for variant in variants}):
+        runtime = RuntimeModel(str(path))
+        try:
+            check_signatures(runtime, manifest, variants)
+            state = DecodingState(runtime, manifest)
+            state.sizes = (slots or manifest.model.context_length,)
+            yield state
+            del state
+        finally:
+            runtime.close()
+
+
 class _CacheCheck:
     """Opens the graphs of one file, a few at a time, and compares what they say."""
 
@@ -73,7 +131,7 @@ class _CacheCheck:
         tokens = list(prompt or self._random_tokens(_RANDOM_TOKENS))[:room]
         length = len(tokens) + _GREEDY_TOKENS
         logits = []
-        with self._opened(None, [None]) as state:
+        with _opened(self._path, self._manifest, None, [None]) as state:
             state.prefill(())
             while not state.full and state.position < length:
                 logits.append(state.decode(tokens[state.position]))
@@ -119,7 +177,7 @@ class _CacheCheck:
     def _check_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
         """Compare what comes after a full cache, as decoding says it and as reading a prompt."""
         tokens, lengths = self._random_tokens(slots), [length] if length else []
-        with self._opened(slots, {None, length}) as state:
+        with _opened(self._path, self._manifest, slots, {None, length}) as state:
             state.prefill(tokens[:-1], lengths=lengths)
             decoded = state.decode(tokens[-1])
             read = state.read(tokens, lengths=lengths)
@@ -132,7 +190,7 @@ class _CacheCheck:
         Of the caches, those of the last layers: what is wrong in a layer is wrong behind it, too.
         """
         lengths, results = [length] if length else [], {}
-        with self._opened(slots, {length}) as state:
+        with _opened(self._path, self._manifest, slots, {length}) as state:
             if slots is None:
                 state.prefill(tokens, lengths=lengths)
             else:
@@ -140,28 +198,6 @@ class _CacheCheck:
             for cache in self._manifest.cache[-_CACHES:]:
                 results[cache.name] = state.filled(cache)
         return results
-
-    @contextmanager
-    def _opened(
-        self, slots: int | None, lengths: Collection[int | None]
-    ) -> Iterator[DecodingState]:
-        """Open some of the graphs with caches of one size, and nothing else.
-
-        Every graph keeps its memory until the model is closed, and the runtime holds on to all
-        caches that it has seen. Whoever keeps the state keeps them too.
-        """
-        return_freed_memory()  # of what was open before
-        variants = [(length, slots) for length in lengths]
-        with only_signatures(self._path, {signature_name(*variant) for variant in variants}):
-            runtime = RuntimeModel(str(self._path))
-            try:
-                check_signatures(runtime, self._manifest, variants)
-                state = DecodingState(runtime, self._manifest)
-                state.sizes = (slots or self._facts.context_length,)
-                yield state
-                del state
-            finally:
-                runtime.close()
 
     def _ladder(self, slots: int | None) -> list[int]:
         return prefill_ladder(self._facts.prefill_lengths, self._facts.short_caches, slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from ..tokenizer_assets import TokenizerAsset
 from ..tokenizers import Tokenizer, load_tokenizer
 from ..tracing.skeleton import convert_function
 from ..tracing.text_program import tokenizer_function
-from .agreement import FLOAT_TOLERANCE, keras_logits
+from .agreement import FLOAT_TOLERANCE, MOST_CHOICES, Choices, choices_begin, keras_logits
 from .bytes_twin import write_bytes_twin
 
 _TEXTS = (
@@ -94,6 +95,32 @@ def check_text(
     return figures
 
 
+def choices_of_text(
+    path: Path, manifest: Manifest, asset: TokenizerAsset, texts: Sequence[Sequence[int]]
+) -> list[Choices]:
+    """Let a file of the bytes form continue the beginnings of texts.
+
+    Args:
+        path: The converted ``.tflite``.
+        manifest: What the file will say of itself.
+        asset: The model's tokenizer.
+        texts: Token ids, none longer than the context.
+    """
+    host = load_tokenizer(asset.kind, asset.data)
+    start, noise, length = _reading(manifest)
+    model = TextModel(str(path))
+    choices = []
+    try:
+        for text in texts:
+            prompt = host.decode(text[: choices_begin(text)])
+            run = _run(model, prompt, noise, start, host, length)
+            chosen = run.tokens[run.prompt_tokens :][:MOST_CHOICES]
+            choices.append(Choices(run.tokens[: run.prompt_tokens + len(chosen) - 1], chosen))
+    finally:
+        model.close()
+    return choices
+
+
 def _check_tokenizer(tokenizer: GraphTokenizer, host: Tokenizer) -> int:
     """Compare both directions on every text of the corpus; returns how many there are."""
     graph = TextModel(pack(convert_function(tokenizer_function(tokenizer), custom=())))
@@ -139,11 +166,7 @@ def _runs(
     form: Literal["bytes", "string"] = "bytes",
 ) -> list[TextResult]:
     """Let the file continue texts that nearly fill it, and one that is too long."""
-    length = manifest.model.context_length
-    start = [] if manifest.tokens.start is None else [manifest.tokens.start]
-    facts = manifest.text
-    # With this noise the best token is chosen.
-    noise = None if facts is None or facts.top_k == 1 else np.zeros(length, np.float32)
+    start, noise, length = _reading(manifest)
     return_freed_memory()  # the converter's, before as much is taken again
     model = TextModel(str(path), form=form)
     runs = []
@@ -157,6 +180,15 @@ def _runs(
         model.close()
         return_freed_memory()
     return runs
+
+
+def _reading(manifest: Manifest) -> tuple[list[int], Any, int]:
+    """What a text begins with, the noise with which the best token is chosen, and the context."""
+    length = manifest.model.context_length
+    start = [] if manifest.tokens.start is None else [manifest.tokens.start]
+    facts = manifest.text
+    noise = None if facts is None or facts.top_k == 1 else np.zeros(length, np.float32)
+    return start, noise, length
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -15,7 +16,8 @@ from ..sampling import Sampling
 from ..text_graph import graph_tokenizer
 from ..tokenizer_assets import TokenizerAsset
 from ..tracing.requirements import check_context
-from .check_text import check_text
+from .agreement import Choices
+from .check_text import check_text, choices_of_text
 
 _STRING_BITS = {8, 32}
 _OTHER_SAMPLING = {"repetition_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "seed": None}
@@ -96,6 +98,12 @@ class GeneratePlan:
         return check_text(
             path, manifest, self._model, self._tokenizer, self._graph_tokenizer, lossless=lossless
         )
+
+    def choices(
+        self, path: Path, manifest: Manifest, texts: Sequence[Sequence[int]]
+    ) -> list[Choices]:
+        """Return what the file at ``path`` chooses on calibration texts."""
+        return choices_of_text(path, manifest, self._tokenizer, texts)
 
 
 def _check_bits(core: CoreModel, strategy: QuantizationStrategy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -10,6 +11,7 @@ from ..layouts.core import CoreModel
 from ..manifest import Manifest, Model, TextFacts
 from ..progress import Report
 from ..quantization import QuantizationStrategy
+from .agreement import Choices
 
 
 class Plan(Protocol):
@@ -40,6 +42,11 @@ class Plan(Protocol):
         Raises:
             DisagreementError: It says something else.
         """
+
+    def choices(
+        self, path: Path, manifest: Manifest, texts: Sequence[Sequence[int]]
+    ) -> list[Choices]:
+        """Return what the file at ``path`` chooses on calibration texts, as token ids."""
 
 
 def checked_length(name: str, value: Any) -> int:

@@ -15,7 +15,8 @@ from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
 from ..tokenizers import load_tokenizer
 from ..tracing.requirements import check_context, position_limit
-from .check_caches import check_caches
+from .agreement import Choices
+from .check_caches import check_caches, choices_of_caches
 from .plan import checked_length
 
 _DEFAULT_CONTEXT = 1024
@@ -84,6 +85,12 @@ class PrefillDecodePlan:
         """Compare the file at ``path`` with the model."""
         prompt = self._sample_prompt()
         return check_caches(path, manifest, self._model, prompt=prompt, lossless=lossless)
+
+    def choices(
+        self, path: Path, manifest: Manifest, texts: Sequence[Sequence[int]]
+    ) -> list[Choices]:
+        """Return what the file at ``path`` chooses on calibration texts."""
+        return choices_of_caches(path, manifest, texts)
 
     def _sample_prompt(self) -> list[int]:
         """Natural text as token ids, the way that the Interpreter would feed it."""

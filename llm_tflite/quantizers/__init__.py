@@ -8,6 +8,7 @@ from llm_tflite.hookspecs import hookimpl
 from llm_tflite.quantization import QuantizationStrategy
 
 from .float16 import Float16
+from .full_integer import FullInteger
 from .int4 import Int4
 from .int8 import Int8
 from .none import NoQuantization
@@ -15,9 +16,10 @@ from .none import NoQuantization
 
 @hookimpl
 def llm_tflite_register_quantizers(register: Callable[[QuantizationStrategy], None]) -> None:
-    """Register ``none``, ``float16``, ``dynamic_range``, ``weight_only_int8`` and ``int4``."""
+    """Register the six strategies that ``llm-tflite plugins`` lists first."""
     register(NoQuantization())
     register(Float16())
     register(Int8("dynamic_range", activations="dynamic"))
     register(Int8("weight_only_int8", activations="float"))
     register(Int4())
+    register(FullInteger())

@@ -1,0 +1,125 @@
+"""What goes into a product and comes out of it: how it is spread, and how integers stand for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_BINS = 4096  # of which half or more are in use, as the limit is the next power of two
+_USUAL = 0.9
+_LEVELS = (-128, 127)
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """How often which values were seen, in bins of one width.
+
+    Attributes:
+        minimum: The smallest value.
+        maximum: The largest one.
+        limit: A power of two; the bins divide [-limit, limit] evenly.
+        counts: int64, values in each bin.
+    """
+
+    minimum: float
+    maximum: float
+    limit: float
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.float32]) -> Distribution:
+        """Count finite values, at least one."""
+        minimum, maximum = float(values.min()), float(values.max())
+        largest = max(-minimum, maximum, float(np.finfo(np.float32).tiny))
+        limit = float(2.0 ** np.ceil(np.log2(largest)))
+        counts, _ = np.histogram(values, _BINS, (-limit, limit))
+        return cls(minimum, maximum, limit, counts.astype(np.int64))
+
+    def __add__(self, other: Distribution) -> Distribution:
+        """Both together, in the wider one's bins."""
+        limit = max(self.limit, other.limit)
+        return Distribution(
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            limit,
+            self._widened(limit) + other._widened(limit),
+        )
+
+    def _widened(self, limit: float) -> npt.NDArray[np.int64]:
+        counts = self.counts
+        merged = round(limit / self.limit)  # a power of two, and so are the bins
+        if merged >= _BINS:
+            middle = np.zeros(_BINS, np.int64)
+            middle[_BINS // 2 - 1] = counts[: _BINS // 2].sum()
+            middle[_BINS // 2] = counts[_BINS // 2 :].sum()
+            return middle
+        kept = counts.reshape(-1, merged).sum(axis=1)
+        return np.pad(kept, (_BINS - len(kept)) // 2)
+
+    @property
+    def edges(self) -> npt.NDArray[np.float64]:
+        """Where bins begin and end, one more than there are bins."""
+        return np.linspace(-self.limit, self.limit, _BINS + 1)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Edges of the outermost bins that hold values.
+
+        Noise in the last bits of an activation does not move them, and so stays out of files.
+        """
+        used = np.flatnonzero(self.counts)
+        return float(self.edges[used[0]]), float(self.edges[used[-1] + 1])
+
+    @property
+    def usual_magnitude(self) -> float:
+        """What nine of ten magnitudes are less than."""
+        half = _BINS // 2
+        cumulative = np.cumsum(self.counts[half:] + self.counts[:half][::-1])
+        place = int(np.searchsorted(cumulative, _USUAL * cumulative[-1]))
+        return float(self.edges[half + place + 1])
+
+
+@dataclass(frozen=True)
+class ActivationStatistics:
+    """What calibration saw of one projection.
+
+    Attributes:
+        input: Values that were multiplied with the matrix.
+        output: Values that came out, with the bias where one is added.
+    """
+
+    input: Distribution
+    output: Distribution
+
+
+@dataclass(frozen=True)
+class ActivationScale:
+    """How int8 stands for the values of one tensor: ``(integer - zero_point) * scale``.
+
+    Attributes:
+        scale: The step between two integers.
+        zero_point: The integer, in [-128, 127], that stands for 0.
+    """
+
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def spanning(cls, low: float, high: float) -> ActivationScale:
+        """Return the finest one that reaches from ``low`` to ``high``, with 0 in between."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = (high - low) / (_LEVELS[1] - _LEVELS[0]) or 1.0
+        zero_point = round(_LEVELS[0] - low / scale)
+        return cls(float(np.float32(scale)), int(np.clip(zero_point, *_LEVELS)))
+
+    def problem(self) -> str | None:
+        """Say why no runtime could use it, if so."""
+        if not isinstance(self.scale, float) or not 0 < self.scale < np.inf:
+            return f"a positive, finite scale, not {self.scale!r}"
+        if isinstance(self.zero_point, bool) or not isinstance(self.zero_point, int):
+            return f"a whole zero point, not {self.zero_point!r}"
+        if not _LEVELS[0] <= self.zero_point <= _LEVELS[1]:
+            return f"a zero point within {list(_LEVELS)}, not {self.zero_point}"
+        return None

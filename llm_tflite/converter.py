@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _OPTIONS = {
     "prefill_decode": ("context_length", "prefill_lengths"),
     "generate": ("max_length", "text", "sampling"),
+    "forward": ("max_length",),
 }
 
 
@@ -44,15 +45,18 @@ class Converter:
             out.
         layout: ``"prefill_decode"``: signatures with an explicit KV cache, tokens in and logits
             out, for ``Interpreter`` and LiteRT-LM. ``"generate"``: the whole of ``generate`` in one
-            signature, text in and text out, tokenizer included, for any TFLite runtime. Both hold
-            builtin operations only, unless ``text="string"``.
+            signature, text in and text out, tokenizer included, for any TFLite runtime.
+            ``"forward"``: one signature from the tokens of a whole text to the logits of every
+            position, for scoring and calibration. All hold builtin operations only, unless
+            ``text="string"``.
         quantizer: The name of a strategy (``llm-tflite plugins`` lists them) or a strategy object.
         context_length: (prefill_decode) Tokens of prompt and answer together, the cache's length;
             by default 1024 or the length of the model's position table, whichever is less.
         prefill_lengths: (prefill_decode) T of each ``prefill_{T}`` signature. A prompt is cut into
             these; a small one among them lets the last slots of the context be used.
-        max_length: (generate) Tokens of prompt and answer together; by default the preprocessor's
-            ``sequence_length``, as in Keras.
+        max_length: (generate, forward) Tokens of prompt and answer together, or of a text with its
+            padding; by default the preprocessor's ``sequence_length``, as in Keras, and without a
+            preprocessor as for ``context_length``.
         text: (generate) ``"bytes"``, the default: uint8 in UTF-8 that ends in one zero byte, in
             and out. ``"string"``: string tensors, by two of TensorFlow's operations, which need a
             runtime with the Flex delegate.
@@ -197,9 +201,14 @@ def _check_options(layout: str, options: Mapping[str, Any]) -> None:
 def _plan(
     layout: str, model: Any, tokenizer: TokenizerAsset | None, options: Mapping[str, Any]
 ) -> Plan:
+    from .conversion.forward import ForwardPlan
     from .conversion.generate import GeneratePlan
     from .conversion.prefill_decode import PrefillDecodePlan
 
-    plans: dict[str, Any] = {"prefill_decode": PrefillDecodePlan, "generate": GeneratePlan}
+    plans: dict[str, Any] = {
+        "prefill_decode": PrefillDecodePlan,
+        "generate": GeneratePlan,
+        "forward": ForwardPlan,
+    }
     plan: Plan = plans[layout](model, tokenizer, **options)
     return plan

@@ -19,8 +19,7 @@ from ai_edge_litert.interpreter import Interpreter
 from .errors import ClosedError, RuntimeFailureError
 from .flex_runtime import open_with_flex
 from .runtime import Array, Signature, TensorSpec, quiet_stderr, runtime_errors, thread_count
-
-SIGNATURE = "serving_default"
+from .signature_names import SERVING
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,13 @@ class TextModel:
         create: Any = open_with_flex if form == "string" else Interpreter
         with quiet_stderr(), runtime_errors("the runtime refused the model"):
             self._interpreter: Any = create(**{place: source}, num_threads=thread_count(threads))
-            runner = self._interpreter.get_signature_runner(SIGNATURE)
+            runner = self._interpreter.get_signature_runner(SERVING)
             inputs, outputs = runner.get_input_details(), runner.get_output_details()
         self._inputs = {name: int(detail["index"]) for name, detail in inputs.items()}
         every = self._interpreter.get_output_details()
         self._outputs = {detail["name"]: int(detail["index"]) for detail in every}
         self._outputs |= {name: int(detail["index"]) for name, detail in outputs.items()}
-        self.signatures = {SIGNATURE: Signature(_input_specs(inputs), _specs(outputs))}
+        self.signatures = {SERVING: Signature(_input_specs(inputs), _specs(outputs))}
 
     def call(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; returns every output of the graph, the hidden ones too."""

@@ -8,7 +8,8 @@ mask is computed in the graph, from ``input_pos[0]``, by the model's own code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -56,7 +57,7 @@ class Signature:
     """One recorded function.
 
     Attributes:
-        name: ``decode``, ``prefill_{T}``, or one of them for a shorter cache.
+        name: Under which callers find it.
         graph: A GraphDef without variables.
         inputs: Its placeholders, by the signature's names.
         outputs: Its results, by the signature's names.
@@ -87,7 +88,9 @@ def trace_signatures(
     weights: dict[str, WeightInput] = {}
     for length, slots in signature_variants(prefill_lengths, short_caches):
         name = signature_name(length, slots)
-        signature, read = _trace(model, cache.with_slots(slots) if slots else cache, name, length)
+        sized = cache.with_slots(slots) if slots else cache
+        recorded = _record(model, sized, length or 1, with_logits=length is None)
+        signature, read = lifted(name, recorded)
         signatures.append(signature)
         for weight in read:
             known = weights.get(weight.name, weight)
@@ -106,12 +109,26 @@ def trace_signatures(
     return signatures, list(weights.values())
 
 
-def _trace(
-    model: Any, cache: CacheStructure, name: str, length: int | None
-) -> tuple[Signature, list[WeightInput]]:
-    inputs, outputs, views = _record(model, cache, length or 1, with_logits=length is None)
+@dataclass(frozen=True)
+class Recording:
+    """What a model's code did with symbolic tensors.
+
+    Attributes:
+        inputs: Placeholders by the signature's names, without weights.
+        outputs: Results by the signature's names.
+        views: The variables that it could read.
+    """
+
+    inputs: dict[str, tf.Tensor]
+    outputs: dict[str, tf.Tensor]
+    views: list[WeightView]
+
+
+def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]]:
+    """Make inputs of large weights and constants of small ones."""
+    inputs, outputs, views = dict(recorded.inputs), recorded.outputs, recorded.views
     graph = fold(
-        outputs[cache.tensors[0].name].graph.as_graph_def(add_shapes=True),
+        next(iter(outputs.values())).graph.as_graph_def(add_shapes=True),
         [tensor.name for tensor in outputs.values()],
     )
     nodes = {node.name: node for node in graph.node}
@@ -129,10 +146,8 @@ def _trace(
     return Signature(name, graph, inputs, outputs), weights
 
 
-def _record(
-    model: Any, cache: CacheStructure, length: int, *, with_logits: bool
-) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], list[WeightView]]:
-    """Run the model's code on symbolic tensors; returns inputs, outputs and the weights' views."""
+def _record(model: Any, cache: CacheStructure, length: int, *, with_logits: bool) -> Recording:
+    """Run the model's code on symbolic tensors."""
     # No variable is read here, each has a placeholder: a plain graph will do, and a function of
     # TensorFlow's would take half as long again.
     with tf.Graph().as_default():
@@ -143,10 +158,8 @@ def _record(
         for tensor in cache.tensors:
             inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
         caches = CacheViews()
-        weights = WeightViews(
-            (f"weight_{i}", variable) for i, variable in enumerate(model.variables)
-        )
-        with intercept(caches, weights, NormViews()), additive_masks(), weights.scope():
+        weights = WeightViews(named_variables(model))
+        with through_views(weights, caches):
             logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
             logits, _, updated = model.call_with_cache(
                 inputs["tokens"], cache.pack(logical), inputs["input_pos"][0]
@@ -155,7 +168,19 @@ def _record(
             outputs = {t.name: caches.stored(unpacked[t.name], t) for t in cache.tensors}
         if with_logits:
             outputs["logits"] = tf.cast(logits, tf.float32)
-    return inputs, outputs, weights.views
+    return Recording(inputs, outputs, weights.views)
+
+
+def named_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
+    """The variables of a model with names that are the same in all of its signatures."""
+    return ((f"weight_{i}", variable) for i, variable in enumerate(model.variables))
+
+
+@contextlib.contextmanager
+def through_views(weights: WeightViews, *others: Any) -> Iterator[None]:
+    """Run model code through the views of weights, norms and masks, and those of ``others``."""
+    with intercept(*others, weights, NormViews()), additive_masks(), weights.scope():
+        yield
 
 
 def _input(name: str, shape: tuple[int, ...], dtype: tf.DType) -> tf.Tensor:

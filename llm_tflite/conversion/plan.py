@@ -84,6 +84,7 @@ def checked_length(name: str, value: object) -> int:
     # LiteRT-LM takes prime dimensions over 10 for placeholders and replaces them at load.
     if length > 10 and all(length % factor for factor in range(2, int(length**0.5) + 1)):
         raise InvalidOptionError(
-            f"{name} is {length}, a prime, which LiteRT-LM reads as a placeholder; pass {length + 1}"
+            f"{name} is {length}, a prime, which LiteRT-LM reads as a placeholder; pass "
+            f"{length + 1}"
         )
     return length

@@ -60,8 +60,8 @@ def check_inputs(model: Any) -> None:
     found = {name: x.dtype for name, x in inputs.items()} if isinstance(inputs, dict) else inputs
     if found != expected:
         raise UnsupportedModelError(
-            f"expected {type(model).__name__} to take {expected}; found {found}: use the layout "
-            "'prefill_decode'"
+            f"the layout 'forward' reads text alone; expected {type(model).__name__} to take "
+            f"{expected}, found {found}"
         )
 
 

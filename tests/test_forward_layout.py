@@ -79,6 +79,15 @@ def test_keras_the_interpreter_and_the_plain_runtime_give_the_same_logits(
     np.testing.assert_allclose(plain, expected, atol=1e-4 * np.ptp(expected))
 
 
+def test_a_text_behind_padding_keeps_its_positions(model: Any, path: Path) -> None:
+    arrays = inputs(model)
+    arrays["padding_mask"][0, :9] = 0
+    expected = np.asarray(model(arrays))
+    np.testing.assert_allclose(run(path, arrays), expected, atol=1e-4 * np.ptp(expected))
+    cut = {name: np.roll(array, -9) for name, array in arrays.items()}
+    assert np.abs(run(path, cut)[0, :1] - expected[0, 9:10]).max() > 1e-3, "positions should count"
+
+
 def test_the_signature_is_that_of_the_stock_converter(tmp_path: Path) -> None:
     """But for the name of its output, and with a text's length fixed."""
     import tensorflow as tf

@@ -47,8 +47,7 @@ class Converter:
             out, for ``Interpreter`` and LiteRT-LM. ``"generate"``: the whole of ``generate`` in one
             signature, text in and text out, tokenizer included, for any TFLite runtime.
             ``"forward"``: one signature from the tokens of a whole text to the logits of every
-            position, for scoring and calibration. All hold builtin operations only, unless
-            ``text="string"``.
+            position, for scoring. All hold builtin operations only, unless ``text="string"``.
         quantizer: The name of a strategy (``llm-tflite plugins`` lists them) or a strategy object.
         context_length: (prefill_decode) Tokens of prompt and answer together, the cache's length;
             by default 1024 or the length of the model's position table, whichever is less.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 import numpy as np
 
@@ -71,7 +70,7 @@ class ForwardEngine:
         inputs["padding_mask"][0, :count] = 1
         logits = self._model.call(SERVING, inputs)["logits"][0]
         scored: list[TokenLogprob] = []
-        for position, (_, following) in enumerate(pairwise(ids)):
+        for position, following in enumerate(ids[1:]):
             if not np.isfinite(logits[position].max()):
                 raise RuntimeFailureError(
                     f"the model's scores after token {position} are not finite"

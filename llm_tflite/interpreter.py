@@ -135,7 +135,8 @@ class Interpreter:
         Raises:
             PromptError: The prompt cannot reach the model exactly as given.
             ContextOverflowError: The prompt is longer than the context window.
-            InvalidOptionError: An option has a value that no answer could honour.
+            InvalidOptionError: An option has a value that no answer could honour, or the artifact's
+                layout writes no text.
             ClosedError: The interpreter was closed, perhaps in the middle of the stream.
         """
         self._engine.check_usable()
@@ -150,6 +151,7 @@ class Interpreter:
             PromptError: The prompt cannot reach the model exactly as given, or has fewer than two
                 tokens, the start token included.
             ContextOverflowError: It is longer than the context.
+            InvalidOptionError: The artifact's layout gives no logits.
             RuntimeFailureError: The model's scores are not finite.
         """
         self._engine.check_usable()

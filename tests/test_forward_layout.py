@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from conftest import CONTEXT, tiny_gpt2
 
 import llm_tflite as lt
 from llm_tflite import errors
+from llm_tflite.conversion.forward import ForwardPlan
 from llm_tflite.demo import shapes
 
 TEXT = "The capital of France is Paris.\nПривет, 你好 😀"
@@ -35,10 +37,10 @@ def convert(model: Any, path: Path, **options: Any) -> Path:
     return path
 
 
-def inputs(model: Any, *, length: int = CONTEXT, seed: int = 0) -> dict[str, np.ndarray]:
+def inputs(model: Any) -> dict[str, np.ndarray]:
     """Random tokens, with padding behind them and a gap among them."""
     vocabulary = model.backbone.vocabulary_size
-    ids = np.random.default_rng(seed).integers(0, vocabulary, (1, length)).astype(np.int32)
+    ids = np.random.default_rng(0).integers(0, vocabulary, (1, CONTEXT)).astype(np.int32)
     mask = np.ones_like(ids)
     mask[0, 3:5] = mask[0, -7:] = 0
     return {"token_ids": ids, "padding_mask": mask}
@@ -180,6 +182,21 @@ def test_scores_are_those_of_a_file_that_decodes(
         assert ours.detokenize(ours.tokenize(TEXT)) == TEXT
 
 
+def test_a_manifest_that_promises_another_length_is_refused(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = ForwardPlan.facts
+    monkeypatch.setattr(
+        ForwardPlan,
+        "facts",
+        lambda *arguments: dataclasses.replace(facts(*arguments), context_length=CONTEXT // 2),
+    )
+    monkeypatch.setattr(ForwardPlan, "check", lambda *_, **__: {})
+    path = convert(model, tmp_path / "m.tflite")
+    with pytest.raises(errors.IncompatibleArtifactError, match="the manifest promises"):
+        lt.Interpreter(path, threads=1)
+
+
 def test_it_writes_no_text_and_says_who_does(path: Path) -> None:
     with lt.Interpreter(path, threads=1) as interpreter:
         for ask in (
@@ -231,8 +248,6 @@ def test_a_model_without_preprocessor_scores_tokens(tmp_path: Path) -> None:
 def test_scores_that_are_not_finite_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llm_tflite.conversion.forward import ForwardPlan
-
     model = tiny_gpt2()
     table = model.backbone.position_embedding.position_embeddings
     values = np.asarray(table.value).copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,13 @@ def check_forward(
     length = manifest.model.context_length
     tokens = random.integers(0, manifest.model.vocabulary_size, length).astype(np.int32)
     among = (random.random(length) >= _MASKED_SHARE).astype(np.int32)
-    among[0] = 1  # with nothing to attend to, anything would be right
+    among[0] = 1  # a token with nothing to attend to would show nothing
     text = np.array([*(prompt or tokens[:_RANDOM_TOKENS]), *tokens], np.int32)[:length]
     behind = (np.arange(length) < (len(prompt) or _RANDOM_TOKENS)).astype(np.int32)
     texts = {"padding_behind": (text, behind), "padding_among": (tokens, among)}
 
-    return_freed_memory()  # the converter's, before as much is taken again
+    gc.collect()  # the converter's leavings, before as much memory is taken again
+    return_freed_memory()
     positions = {name: _ends(np.flatnonzero(mask)) for name, (_, mask) in texts.items()}
     found = {}
     runtime = RuntimeModel(str(path))

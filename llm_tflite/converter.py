@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _OPTIONS = {
     "prefill_decode": ("context_length", "prefill_lengths"),
     "generate": ("max_length", "text", "sampling"),
+    "forward": ("max_length",),
 }
 
 
@@ -45,8 +46,9 @@ class Converter:
             out.
         layout: ``"prefill_decode"``: signatures with an explicit KV cache, tokens in and logits
             out, for ``Interpreter`` and LiteRT-LM. ``"generate"``: the whole of ``generate`` in one
-            signature, text in and text out, tokenizer included, for any TFLite runtime. Both hold
-            builtin operations only, unless ``text="string"``.
+            signature, text in and text out, tokenizer included, for any TFLite runtime.
+            ``"forward"``: one signature from the tokens of a whole text to the logits of every
+            position, for scoring. All hold builtin operations only, unless ``text="string"``.
         quantizer: The name of a strategy (``llm-tflite plugins`` lists them) or a strategy object.
         calibration: Some dozens of texts of the kind that the model will read, or lists of token
             ids, for a strategy that measures activations (``full_integer``) and for no other. Each
@@ -55,8 +57,9 @@ class Converter:
             by default 1024 or the length of the model's position table, whichever is less.
         prefill_lengths: (prefill_decode) T of each ``prefill_{T}`` signature. A prompt is cut into
             these; a small one among them lets the last slots of the context be used.
-        max_length: (generate) Tokens of prompt and answer together; by default the preprocessor's
-            ``sequence_length``, as in Keras.
+        max_length: (generate, forward) Tokens of prompt and answer together, or of a text with its
+            padding; by default the preprocessor's ``sequence_length``, as in Keras, and without a
+            preprocessor as for ``context_length``.
         text: (generate) ``"bytes"``, the default: uint8 in UTF-8 that ends in one zero byte, in
             and out. ``"string"``: string tensors, by two of TensorFlow's operations, which need a
             runtime with the Flex delegate.
@@ -243,9 +246,14 @@ def _check_calibration(
 def _plan(
     layout: str, model: Any, tokenizer: TokenizerAsset | None, options: Mapping[str, Any]
 ) -> Plan:
+    from .conversion.forward import ForwardPlan
     from .conversion.generate import GeneratePlan
     from .conversion.prefill_decode import PrefillDecodePlan
 
-    plans: dict[str, Any] = {"prefill_decode": PrefillDecodePlan, "generate": GeneratePlan}
+    plans: dict[str, Any] = {
+        "prefill_decode": PrefillDecodePlan,
+        "generate": GeneratePlan,
+        "forward": ForwardPlan,
+    }
     plan: Plan = plans[layout](model, tokenizer, **options)
     return plan

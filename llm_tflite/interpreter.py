@@ -21,6 +21,7 @@ from .errors import (
     PromptError,
 )
 from .files import PathLike, open_regular
+from .forward_engine import ForwardEngine
 from .generation import Request
 from .manifest import Manifest
 from .options import check_integer
@@ -135,7 +136,8 @@ class Interpreter:
         Raises:
             PromptError: The prompt cannot reach the model exactly as given.
             ContextOverflowError: The prompt is longer than the context window.
-            InvalidOptionError: An option has a value that no answer could honour.
+            InvalidOptionError: An option has a value that no answer could honour, or the artifact's
+                layout writes no text.
             ClosedError: The interpreter was closed, perhaps in the middle of the stream.
         """
         self._engine.check_usable()
@@ -150,6 +152,7 @@ class Interpreter:
             PromptError: The prompt cannot reach the model exactly as given, or has fewer than two
                 tokens, the start token included.
             ContextOverflowError: It is longer than the context.
+            InvalidOptionError: The artifact's layout gives no logits.
             RuntimeFailureError: The model's scores are not finite.
         """
         self._engine.check_usable()
@@ -243,6 +246,7 @@ class Interpreter:
             check_integer("logprobs", logprobs, 0, _MAX_LOGPROBS)
         if not isinstance(sampling, Sampling | None):
             raise InvalidOptionError(f"sampling must be a Sampling; got {sampling!r}")
+        sampling = self._engine.sampling(sampling)
         stop_strings = (stop,) if isinstance(stop, str) else tuple(stop)
         if not all(isinstance(text, str) and text for text in stop_strings):
             raise InvalidOptionError(f"stop must be one or more non-empty strings; got {stop!r}")
@@ -258,7 +262,7 @@ class Interpreter:
             prompt=ids,
             trimmed_tokens=trimmed,
             max_new_tokens=max_new_tokens,
-            sampling=self._engine.sampling(sampling),
+            sampling=sampling,
             stop=stop_strings,
             stop_token_ids=frozenset(stop_tokens),
             logprobs=logprobs,
@@ -301,6 +305,9 @@ def _engine(
         from .text_engine import TextEngine
 
         return TextEngine(model, manifest, tokenizer, threads=threads)
+    if manifest.layout == "forward":
+        return ForwardEngine(model, manifest, threads=threads)
     raise IncompatibleArtifactError(
-        f"this library runs the layouts 'prefill_decode' and 'generate'; got {manifest.layout!r}"
+        "this library runs the layouts 'prefill_decode', 'generate' and 'forward'; got "
+        f"{manifest.layout!r}"
     )

@@ -8,6 +8,9 @@ from typing import TypeAlias
 # Tokens per call, None for the graph that decodes; slots of its caches, None for the whole context.
 Variant: TypeAlias = tuple[int | None, int | None]
 
+# The graph of a file that has one only, as TensorFlow names it.
+SERVING = "serving_default"
+
 
 def signature_name(length: int | None, slots: int | None = None) -> str:
     """Name the graph that reads ``length`` tokens at once.

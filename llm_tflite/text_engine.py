@@ -18,7 +18,8 @@ from .generation import Generation, Logits, Request
 from .manifest import Manifest, TextFacts
 from .runtime import Array
 from .sampling import Sampling
-from .text_runtime import SIGNATURE, TextModel
+from .signature_names import SERVING
+from .text_runtime import TextModel
 from .tokenizers import Tokenizer
 
 
@@ -49,7 +50,7 @@ class TextEngine:
         self._model = TextModel(source, threads=threads, form=manifest.text.form)
         self.signatures = self._model.signatures
         expected = {"prompt"} | ({"noise"} if self._samples else set())
-        found = set(self.signatures[SIGNATURE].inputs)
+        found = set(self.signatures[SERVING].inputs)
         if found != expected:
             raise IncompatibleArtifactError(
                 f"expected the inputs {sorted(expected)}; the model has {sorted(found)}"
@@ -127,7 +128,8 @@ class TextEngine:
     def score(self, ids: list[int]) -> list[TokenLogprob]:
         """Refuse: there are no logits."""
         raise InvalidOptionError(
-            "the layout 'generate' gives no logits to score with; use the layout 'prefill_decode'"
+            "the layout 'generate' gives no logits to score with; use the layout 'prefill_decode' "
+            "or 'forward'"
         )
 
     def run(self, signature: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -137,7 +139,7 @@ class TextEngine:
             InvalidOptionError: A name, shape or type is not the signature's.
         """
         if signature not in self.signatures:
-            raise InvalidOptionError(f"expected the signature {SIGNATURE!r}; got {signature!r}")
+            raise InvalidOptionError(f"expected the signature {SERVING!r}; got {signature!r}")
         specs = self.signatures[signature].inputs
         if set(arrays) != set(specs):
             raise InvalidOptionError(f"{signature} takes {', '.join(specs)}; got {list(arrays)}")

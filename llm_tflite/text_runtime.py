@@ -18,8 +18,7 @@ import numpy.typing as npt
 from .errors import ClosedError, RuntimeFailureError
 from .ops import open_interpreter
 from .runtime import Array, Signature, TensorSpec, quiet_stderr, runtime_errors
-
-SIGNATURE = "serving_default"
+from .signature_names import SERVING
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,13 @@ class TextModel:
         self._form = form
         self._interpreter: Any = open_interpreter(source, threads=threads)
         with quiet_stderr(), runtime_errors("the runtime refused the model"):
-            runner = self._interpreter.get_signature_runner(SIGNATURE)
+            runner = self._interpreter.get_signature_runner(SERVING)
             inputs, outputs = runner.get_input_details(), runner.get_output_details()
         self._inputs = {name: int(detail["index"]) for name, detail in inputs.items()}
         every = self._interpreter.get_output_details()
         self._outputs = {detail["name"]: int(detail["index"]) for detail in every}
         self._outputs |= {name: int(detail["index"]) for name, detail in outputs.items()}
-        self.signatures = {SIGNATURE: Signature(_input_specs(inputs), _specs(outputs))}
+        self.signatures = {SERVING: Signature(_input_specs(inputs), _specs(outputs))}
 
     def call(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; returns every output of the graph, the hidden ones too."""

@@ -49,6 +49,7 @@ FLOORS = {
     "engine": 3,
     "cache_engine": 3,
     "text_engine": 3,
+    "forward_engine": 3,
     "decoding": 3,
     "generation": 3,
     "interpreter": 3,

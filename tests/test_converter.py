@@ -205,7 +205,7 @@ def test_unmerged_lora_is_refused() -> None:
         ({"context_length": 64, "prefill_lengths": ()}, "at least one"),
         ({"context_length": 64, "prefill_lengths": (8, 128)}, "above the context"),
         ({"context_length": 64, "prefill_lengths": (0,)}, "from 1"),
-        ({"layout": "forward"}, "prefill_decode"),
+        ({"layout": "backward"}, "prefill_decode"),
         ({"quantizer": 8}, "quantization strategy"),
     ],
 )

@@ -44,9 +44,9 @@ def llama() -> Any:
 
 
 def convert(model: Any, path: Path, **options: Any) -> lt.Artifact:
-    defaults = {"generate": {"max_length": 48}}.get(
-        options.get("layout", ""), {"context_length": 48, "prefill_lengths": (8, 16)}
-    )
+    defaults: dict[str, Any] = {"max_length": 48}
+    if options.get("layout", "prefill_decode") == "prefill_decode":
+        defaults = {"context_length": 48, "prefill_lengths": (8, 16)}
     options = {"quantizer": EVERY_PRODUCT, **defaults, **options}
     return lt.Converter(model, **options).convert(path)
 
@@ -61,7 +61,7 @@ def products(path: Path) -> Iterator[list[Any]]:
                 yield [graph.tensors[i] for i in indices if i >= 0]
 
 
-@pytest.mark.parametrize("layout", ["prefill_decode", "generate"])
+@pytest.mark.parametrize("layout", ["prefill_decode", "generate", "forward"])
 def test_every_product_is_one_of_integers(layout: str, gpt2: Any, tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     artifact = convert(gpt2, path, layout=layout, calibration=TEXTS)
@@ -124,7 +124,7 @@ def test_a_bias_belongs_to_what_comes_out(gpt2: Any) -> None:
     assert seen.input.maximum < 50
 
 
-@pytest.mark.parametrize("layout", ["prefill_decode", "generate"])
+@pytest.mark.parametrize("layout", ["prefill_decode", "generate", "forward"])
 def test_the_same_texts_give_the_same_bytes(layout: str, gpt2: Any, tmp_path: Path) -> None:
     paths = [tmp_path / "a.tflite", tmp_path / "b.tflite"]
     for path in paths:
@@ -150,14 +150,14 @@ class Narrow:
         return replace(tensor, input=replace(tensor.input, scale=tensor.input.scale / 100))
 
 
-@pytest.mark.parametrize("layout", ["prefill_decode", "generate"])
+@pytest.mark.parametrize("layout", ["prefill_decode", "generate", "forward"])
 def test_ranges_that_make_nonsense_are_refused(layout: str, gpt2: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.DisagreementError, match="No file was written"):
         convert(gpt2, tmp_path / "m.tflite", layout=layout, quantizer=Narrow(), calibration=TEXTS)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("layout", ["prefill_decode", "generate"])
+@pytest.mark.parametrize("layout", ["prefill_decode", "generate", "forward"])
 def test_too_little_agreement_is_refused_with_the_figure(
     layout: str, gpt2: Any, tmp_path: Path
 ) -> None:

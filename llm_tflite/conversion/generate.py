@@ -18,6 +18,7 @@ from ..tokenizer_assets import TokenizerAsset
 from ..tracing.requirements import check_context
 from .agreement import Choices
 from .check_text import check_text, choices_of_text
+from .plan import whole_number
 
 _STRING_BITS = {8, 32}
 _OTHER_SAMPLING = {"repetition_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "seed": None}
@@ -48,10 +49,7 @@ class GeneratePlan:
             max_length = model.preprocessor.sequence_length
         if text not in ("bytes", "string"):
             raise InvalidOptionError(f"text must be 'bytes' or 'string'; got {text!r}")
-        if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 2:
-            raise InvalidOptionError(
-                f"max_length must be a whole number of tokens from 2; got {max_length!r}"
-            )
+        whole_number("max_length", max_length, 2)
         check_context(model, "max_length", max_length)
         self._graph_tokenizer = graph_tokenizer(tokenizer.kind, tokenizer.data, special_tokens=True)
         self._options = _options(max_length, sampling or Sampling.greedy(), tokenizer, text)

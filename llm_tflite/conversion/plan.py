@@ -11,7 +11,13 @@ from ..layouts.core import CoreModel
 from ..manifest import Manifest, Model, TextFacts
 from ..progress import Report
 from ..quantization import QuantizationStrategy
+from ..tokenizer_assets import TokenizerAsset
+from ..tokenizers import load_tokenizer
+from ..tracing.requirements import position_limit
 from .agreement import Choices
+
+_DEFAULT_LENGTH = 1024
+_SAMPLE_TEXT = "The river runs past the old mill, and in the evening the people of the town"
 
 
 class Plan(Protocol):
@@ -49,17 +55,43 @@ class Plan(Protocol):
         """Return what the file at ``path`` chooses on calibration texts, as token ids."""
 
 
-def checked_length(name: str, value: Any) -> int:
+def default_length(model: Any) -> int:
+    """How many tokens a file takes where nobody says: what the model takes, up to 1024."""
+    return min(position_limit(model) or _DEFAULT_LENGTH, _DEFAULT_LENGTH)
+
+
+def sample_prompt(asset: TokenizerAsset | None) -> list[int]:
+    """Natural text as token ids, the way that the Interpreter would feed it."""
+    if asset is None:
+        return []
+    start = [] if asset.start is None else [asset.start]
+    return start + load_tokenizer(asset.kind, asset.data).encode(_SAMPLE_TEXT)
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """Return a number of tokens.
+
+    Raises:
+        InvalidOptionError: It is no whole number from ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidOptionError(
+            f"{name} must be a whole number of tokens from {least}; got {value!r}"
+        )
+    return value
+
+
+def checked_length(name: str, value: object) -> int:
     """Return a number of tokens that the official runtime does not take for something else.
 
     Raises:
         InvalidOptionError: It is no such number.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOptionError(f"{name} must be a whole number of tokens from 1; got {value!r}")
+    length = whole_number(name, value, 1)
     # LiteRT-LM takes prime dimensions over 10 for placeholders and replaces them at load.
-    if value > 10 and all(value % factor for factor in range(2, int(value**0.5) + 1)):
+    if length > 10 and all(length % factor for factor in range(2, int(length**0.5) + 1)):
         raise InvalidOptionError(
-            f"{name} is {value}, a prime, which LiteRT-LM reads as a placeholder; pass {value + 1}"
+            f"{name} is {length}, a prime, which LiteRT-LM reads as a placeholder; pass "
+            f"{length + 1}"
         )
-    return value
+    return length

@@ -13,18 +13,15 @@ from ..manifest import Manifest, Model
 from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
-from ..tokenizers import load_tokenizer
-from ..tracing.requirements import check_context, position_limit
+from ..tracing.requirements import check_context
 from .agreement import Choices
 from .check_caches import check_caches, choices_of_caches
-from .plan import checked_length
+from .plan import checked_length, default_length, sample_prompt
 
-_DEFAULT_CONTEXT = 1024
 # A longer one gains nothing on a CPU: 700 tokens/s with 512, 732 with 128 (GPT-2 124M, int8).
 _DEFAULT_LADDER = (8, 32, 128)
 # Slots of the caches with which a text begins; it moves to larger ones as it grows.
 _SHORT_CACHES = (256, 512, 1024, 2048, 4096)
-_SAMPLE_TEXT = "The river runs past the old mill, and in the evening the people of the town"
 
 
 class PrefillDecodePlan:
@@ -43,7 +40,7 @@ class PrefillDecodePlan:
     ) -> None:
         """Choose what was not given; see ``Converter``."""
         if context_length is None:
-            context_length = min(position_limit(model) or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
+            context_length = default_length(model)
         if prefill_lengths is None:
             prefill_lengths = [t for t in _DEFAULT_LADDER if t <= context_length]
         self._context_length = checked_length("context_length", context_length)
@@ -83,7 +80,7 @@ class PrefillDecodePlan:
 
     def check(self, path: Path, manifest: Manifest, *, lossless: bool) -> dict[str, Any]:
         """Compare the file at ``path`` with the model."""
-        prompt = self._sample_prompt()
+        prompt = sample_prompt(self._tokenizer)
         return check_caches(path, manifest, self._model, prompt=prompt, lossless=lossless)
 
     def choices(
@@ -91,14 +88,6 @@ class PrefillDecodePlan:
     ) -> list[Choices]:
         """Return what the file at ``path`` chooses on calibration texts."""
         return choices_of_caches(path, manifest, texts)
-
-    def _sample_prompt(self) -> list[int]:
-        """Natural text as token ids, the way that the Interpreter would feed it."""
-        asset = self._tokenizer
-        if asset is None:
-            return []
-        start = [] if asset.start is None else [asset.start]
-        return start + load_tokenizer(asset.kind, asset.data).encode(_SAMPLE_TEXT)
 
 
 def _checked_ladder(lengths: Sequence[int], context_length: int) -> tuple[int, ...]:

@@ -49,6 +49,22 @@ def check_model(model: Any) -> None:
         )
 
 
+def check_inputs(model: Any) -> None:
+    """Refuse a model whose forward pass reads more than a text.
+
+    Raises:
+        UnsupportedModelError: Its inputs are not token ids and their mask.
+    """
+    expected = {"token_ids": "int32", "padding_mask": "int32"}
+    inputs = getattr(model, "input", None)
+    found = {name: x.dtype for name, x in inputs.items()} if isinstance(inputs, dict) else inputs
+    if found != expected:
+        raise UnsupportedModelError(
+            f"the layout 'forward' reads text alone; expected {type(model).__name__} to take "
+            f"{expected}, found {found}"
+        )
+
+
 def position_limit(model: Any) -> int | None:
     """How many positions the model has a learned embedding for; None where it has no such table."""
     limits = [

@@ -10,6 +10,7 @@ of the token at ``logits_row`` int32 ``[1]``. The mask is computed in the graph,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
@@ -59,7 +60,7 @@ class Signature:
     """One recorded function.
 
     Attributes:
-        name: ``decode``, ``prefill_{T}``, or one of them for a shorter cache.
+        name: Under which callers find it.
         graph: A GraphDef without variables.
         inputs: Its placeholders, by the signature's names.
         outputs: Its results, by the signature's names.
@@ -124,20 +125,28 @@ def trace_signatures(
         )
         if length is None:
             head = find_head(recorded.outputs["logits"], recorded.views)
-        signature, read = _lifted(name, recorded)
+        signature, read = lifted(name, recorded)
         for weight in read:
             weights.add(name, weight)
         yield signature
 
 
 @dataclass(frozen=True)
-class _Recording:
+class Recording:
+    """What a model's code did with symbolic tensors.
+
+    Attributes:
+        inputs: Placeholders by the signature's names, without weights.
+        outputs: Results by the signature's names.
+        views: The variables that it could read.
+    """
+
     inputs: dict[str, tf.Tensor]
     outputs: dict[str, tf.Tensor]
     views: list[WeightView]
 
 
-def _lifted(name: str, recorded: _Recording) -> tuple[Signature, list[WeightInput]]:
+def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]]:
     """Make inputs of large weights and constants of small ones."""
     inputs, outputs, views = dict(recorded.inputs), recorded.outputs, recorded.views
     graph = fold(
@@ -161,7 +170,7 @@ def _lifted(name: str, recorded: _Recording) -> tuple[Signature, list[WeightInpu
 
 def _record(
     model: Any, cache: CacheStructure, length: int, *, logits: bool, head: str | None
-) -> _Recording:
+) -> Recording:
     """Run the model's code on symbolic tensors.
 
     Args:
@@ -184,12 +193,8 @@ def _record(
         for tensor in cache.tensors:
             inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
         caches = CacheViews()
-        weights = WeightViews(
-            ((f"weight_{i}", variable) for i, variable in enumerate(model.variables)),
-            head=None if row is None else head,
-            row=row,
-        )
-        with intercept(caches, weights, NormViews()), additive_masks(), weights.scope():
+        weights = WeightViews(named_variables(model), head=None if row is None else head, row=row)
+        with through_views(weights, caches):
             logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
             scores, _, updated = model.call_with_cache(
                 inputs["tokens"], cache.pack(logical), inputs["input_pos"][0]
@@ -200,7 +205,19 @@ def _record(
             if scores.shape[1] != 1:  # the head was not found, and made them for every token
                 scores = tf.gather(scores, row, axis=1)
             outputs["logits"] = tf.cast(scores, tf.float32)
-    return _Recording(inputs, outputs, weights.views)
+    return Recording(inputs, outputs, weights.views)
+
+
+def named_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
+    """The variables of a model with names that are the same in all of its signatures."""
+    return ((f"weight_{i}", variable) for i, variable in enumerate(model.variables))
+
+
+@contextlib.contextmanager
+def through_views(weights: WeightViews, *others: Any) -> Iterator[None]:
+    """Run model code through the views of weights, norms and masks, and those of ``others``."""
+    with intercept(*others, weights, NormViews()), additive_masks(), weights.scope():
+        yield
 
 
 def _input(name: str, shape: tuple[int, ...], dtype: tf.DType) -> tf.Tensor:

@@ -23,7 +23,7 @@ from .plugins import load_plugins
 from .progress import Progress, Report, reporting
 from .quantization import QuantizationStrategy, describe, least_agreement, needs_calibration
 from .sampling import Sampling
-from .tokenizer_assets import TokenizerAsset, asset_from_keras
+from .tokenizer_assets import Tokenization, TokenizerAsset, asset_from_keras
 
 if TYPE_CHECKING:
     from .conversion.plan import Plan
@@ -53,6 +53,9 @@ class Converter:
         calibration: Some dozens of texts of the kind that the model will read, or lists of token
             ids, for a strategy that measures activations (``full_integer``) and for no other. Each
             is read as far as the context goes; none is kept in the file.
+        tokenization: ``"keras"``: text becomes the tokens that Keras makes of it. ``"original"``:
+            those that the model's authors make, which KerasHub 0.32 does not for byte-pair
+            tokenizers (``original_tokenization.py``); the manifest says which.
         context_length: (prefill_decode) Tokens of prompt and answer together, the cache's length;
             by default 1024 or the length of the model's position table, whichever is less.
         prefill_lengths: (prefill_decode) T of each ``prefill_{T}`` signature. A prompt is cut into
@@ -80,6 +83,7 @@ class Converter:
         layout: str = "prefill_decode",
         quantizer: str | QuantizationStrategy = "dynamic_range",
         calibration: Sequence[str] | Sequence[Sequence[int]] | None = None,
+        tokenization: Tokenization = "keras",
         context_length: int | None = None,
         prefill_lengths: Sequence[int] | None = None,
         max_length: int | None = None,
@@ -104,7 +108,7 @@ class Converter:
             ) from error
         check_model(model)
         self._strategy = load_plugins().quantizer(quantizer)
-        self._tokenizer = asset_from_keras(model.preprocessor)
+        self._tokenizer = asset_from_keras(model.preprocessor, tokenization)
         self._plan = _plan(layout, model, self._tokenizer, options)
         self._model = model
         _check_calibration(self._strategy, calibration, options)
@@ -192,7 +196,7 @@ class Converter:
                 start=tokenizer.start if tokenizer else None,
                 stop=tuple(tokenizer.stop) if tokenizer else (),
             ),
-            tokenizer=TokenizerFacts(tokenizer.kind) if tokenizer else None,
+            tokenizer=TokenizerFacts(tokenizer.kind, tokenizer.tokenization) if tokenizer else None,
             quantization=Quantization(
                 strategy=self._strategy.name,
                 describe=describe(self._strategy),

@@ -1,4 +1,4 @@
-"""Take the tokenizer out of a KerasHub preprocessor, exactly as Keras tokenizes.
+"""Take the tokenizer out of a KerasHub preprocessor.
 
 Nothing here imports Keras: the objects are recognised by what they offer.
 """
@@ -6,12 +6,16 @@ Nothing here imports Keras: the objects are recognised by what they offer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from .errors import UnsupportedModelError
+from .errors import InvalidOptionError, UnsupportedModelError
+from .original_tokenization import as_original
 from .tokenizers import Kind
+
+# As Keras tokenizes, or as the model's authors do.
+Tokenization: TypeAlias = Literal["keras", "original"]
 
 # Ends of a chat turn at which KerasHub's generate() stops by default; only its code knows them
 # (Gemma3CausalLM, Gemma4CausalLM and Phi3CausalLM.generate of keras-hub 0.32).
@@ -30,17 +34,27 @@ class TokenizerAsset:
     data: bytes
     start: int | None
     stop: tuple[int, ...]
+    tokenization: Tokenization = "keras"
 
 
-def asset_from_keras(preprocessor: Any) -> TokenizerAsset | None:
+def asset_from_keras(
+    preprocessor: Any, tokenization: Tokenization = "keras"
+) -> TokenizerAsset | None:
     """Return the tokenizer of a ``CausalLMPreprocessor``; None gives None.
 
     Args:
         preprocessor: The ``preprocessor`` of a KerasHub causal language model.
+        tokenization: Whose behaviour it shall have; SentencePiece tokenizers have but one.
 
     Raises:
-        UnsupportedModelError: The tokenizer is neither a byte-pair nor a SentencePiece tokenizer.
+        InvalidOptionError: ``tokenization`` is neither of the two.
+        UnsupportedModelError: The tokenizer is neither a byte-pair nor a SentencePiece tokenizer,
+            or its original form is not known.
     """
+    if tokenization not in get_args(Tokenization):
+        raise InvalidOptionError(
+            f"tokenization must be 'keras' or 'original'; got {tokenization!r}"
+        )
     if preprocessor is None:
         return None
     tokenizer = getattr(preprocessor, "tokenizer", None)
@@ -50,7 +64,10 @@ def asset_from_keras(preprocessor: Any) -> TokenizerAsset | None:
             f"build it with add_bos=False and add_eos=False and let the preprocessor add them"
         )
     kind, data = _serialized(tokenizer)
-    return TokenizerAsset(kind, data, _start(preprocessor, tokenizer), _stops(tokenizer))
+    if kind == "hf" and tokenization == "original":
+        data = as_original(tokenizer, data)
+    start = _start(preprocessor, tokenizer)
+    return TokenizerAsset(kind, data, start, _stops(tokenizer), tokenization)
 
 
 def _start(preprocessor: Any, tokenizer: Any) -> int | None:

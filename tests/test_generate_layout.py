@@ -306,3 +306,24 @@ def test_a_model_that_changed_is_noticed(
     with pytest.raises(errors.DisagreementError, match="0 of"):
         convert(model, tmp_path / "m.tflite")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_tokens_of_the_authors_are_those_of_the_graph_too(model: Any, tmp_path: Path) -> None:
+    text = "one\n\ntwo  three"
+    paths = {
+        "generate": convert(model, tmp_path / "g.tflite", tokenization="original"),
+        "prefill_decode": tmp_path / "p.tflite",
+    }
+    lt.Converter(model, context_length=CONTEXT, quantizer="none", tokenization="original").convert(
+        paths["prefill_decode"]
+    )
+    ids = {}
+    for layout, path in paths.items():
+        with lt.Interpreter(path) as interpreter:
+            assert interpreter.manifest.tokenizer.behaviour == "original"
+            ids[layout] = interpreter.tokenize(text)
+    assert ids["generate"] == ids["prefill_decode"]
+    assert ids["generate"] != [int(t) for t in np.asarray(model.preprocessor.tokenizer(text))]
+    # The graph reads the prompt, and the answer begins where these tokens end.
+    with lt.Interpreter(paths["generate"]) as interpreter:
+        assert interpreter.generate(text).prompt_tokens == len(ids["generate"]) + 1

@@ -281,3 +281,82 @@ def test_tokenizers_of_other_kinds_are_incompatible():
         load_tokenizer("hf", words.to_str().encode())
     with pytest.raises(IncompatibleArtifactError, match="wordpiece"):
         load_tokenizer("wordpiece", b"")
+
+
+# --- as the original model tokenizes ------------------------------------------------------------
+
+
+def original(preprocessor: Any) -> Tokenizer:
+    asset = asset_from_keras(preprocessor, "original")
+    assert asset is not None
+    assert asset.tokenization == "original"
+    return load_tokenizer(asset.kind, asset.data)
+
+
+def test_gpt2_has_the_words_of_its_authors(gpt2: Any, byte_pair: Tokenizer):
+    """Against the library's own ByteLevel, which has GPT-2's regular expression built in."""
+    import tokenizers
+
+    fast = tokenizers.Tokenizer.from_str(gpt2.tokenizer._tokenizer.to_str())
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found = original(gpt2)
+    texts = [*corpus(), "one\n\ntwo"]
+    for text in texts:
+        expected = fast.encode(text, add_special_tokens=False).ids
+        assert found.encode(text, allow_special_tokens=True) == expected
+        assert found.decode(expected) == fast.decode(expected)
+    assert found.encode(texts[-1]) != byte_pair.encode(texts[-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("12345 it's\n\nso", ["123", "45", " it", "'s", "\n\n", "so"]),
+        ("DON'T stop", ["DON", "'T", " stop"]),
+    ],
+)
+def test_llama3_has_the_words_of_its_authors(gpt2: Any, text: str, words: list[str]):
+    import keras_hub
+
+    merges = list(gpt2.tokenizer.merges)
+    vocabulary = dict(gpt2.tokenizer.vocabulary)
+    names = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+    names += ["<|start_header_id|>", "<|end_header_id|>"]
+    vocabulary |= {name: len(vocabulary) + i for i, name in enumerate(names)}
+    tokenizer = keras_hub.models.Llama3Tokenizer(
+        vocabulary, merges, bos_token=names[0], eos_token=names[1]
+    )
+    found = original(keras_hub.models.Llama3CausalLMPreprocessor(tokenizer))
+    assert found.encode(text) == [token for word in words for token in found.encode(word)]
+    assert len(found.encode("12345")) == 2
+
+
+def test_qwen_brings_text_to_its_normal_form(gpt2: Any):
+    import keras_hub
+
+    vocabulary = dict(gpt2.tokenizer.vocabulary)
+    vocabulary["<|im_end|>"] = len(vocabulary)
+    tokenizer = keras_hub.models.Qwen3Tokenizer(vocabulary, list(gpt2.tokenizer.merges))
+    found = original(keras_hub.models.Qwen3CausalLMPreprocessor(tokenizer))
+    assert found.encode("cafe\u0301") == found.encode("caf\u00e9")
+    assert len(found.encode("12345")) == 5
+
+
+def test_sentencepiece_has_but_one_form(mistral: Any):
+    keras, own = asset_from_keras(mistral), asset_from_keras(mistral, "original")
+    assert keras is not None
+    assert own is not None
+    assert own.data == keras.data
+
+
+def test_an_unknown_original_is_refused_by_name(gpt2: Any):
+    import keras_hub
+
+    tokenizer = keras_hub.tokenizers.BytePairTokenizer(
+        dict(gpt2.tokenizer.vocabulary), list(gpt2.tokenizer.merges)
+    )
+    preprocessor = type("P", (), {"tokenizer": tokenizer})()
+    with pytest.raises(UnsupportedModelError, match="got BytePairTokenizer: use tokenization="):
+        asset_from_keras(preprocessor, "original")
+    with pytest.raises(InvalidOptionError, match="'keras' or 'original'"):
+        asset_from_keras(gpt2, "theirs")  # type: ignore[arg-type]

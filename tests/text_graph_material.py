@@ -11,7 +11,7 @@ from typing import Any
 from material import gpt2_vocabulary, mistral_sentencepiece, smollm2_gguf
 from test_tokenizers import corpus
 
-from llm_tflite.text_graph.split_patterns import LLAMA3, QWEN2
+from llm_tflite.split_regexes import LLAMA3, QWEN2
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..errors import CorruptArtifactError, UnsupportedModelError
+from ..split_regexes import GPT2
 from ..tokenizers import byte_alphabet
-from .split_patterns import GPT2, PATTERNS, LiteralSplitter, NoSplitter, PatternSplitter, Splitter
+from .split_patterns import PATTERNS, LiteralSplitter, NoSplitter, PatternSplitter, Splitter
 
 Section = dict[str, Any]
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from ..split_regexes import GPT2, LLAMA3, QWEN2
 from .arrays import (
     first_of_run,
     is_one_of,
@@ -201,14 +202,6 @@ def _cut_contractions(line: Line, starts: tf.Tensor, *, ignore_case: bool = Fals
     inside = shifted_flags(short | long, -1) | shifted_flags(long, -2)
     return (starts & ~inside) | shifted_flags(short, -2) | shifted_flags(long, -3)
 
-
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_YOUNGER = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}"
-    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-LLAMA3 = _YOUNGER.format(numbers=r"\p{N}{1,3}")
-QWEN2 = _YOUNGER.format(numbers=r"\p{N}")
 
 PATTERNS: dict[str, Callable[[Line], tf.Tensor]] = {
     GPT2: gpt2_starts,

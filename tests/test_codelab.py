@@ -53,7 +53,7 @@ def test_every_cell_of_the_notebook_runs(tmp_path: Path) -> None:
     *bars, table = shown
     # One bar for each conversion, drawn in its place to the end, without what rich would need.
     assert len(bars) == 3 + has_full_integer
-    assert all(bar.count("tracing") == bar.count("writing") == 1 for bar in bars[:3])
+    assert all(bar.count("checking") == bar.count("writing") == 1 for bar in bars[:3])
     assert 'install "ipywidgets"' not in errors
     assert all(name in table for name in ("none", "dynamic_range", "float16"))
     check_files(tmp_path)

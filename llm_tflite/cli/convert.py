@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ending = path_ending(".litertlm", ".tflite")
     add("-o", "--output", metavar="FILE", type=ending, required=True, help="where to")
     add("--quantizer", metavar="NAME", default="dynamic_range", help="see llm-tflite plugins")
-    if "calibration" in inspect.signature(Converter).parameters:
+    if "calibration" in inspect.signature(Converter).parameters:  # offered once it is there
         text = "one text per line, for a quantizer that measures activations"
         add("--calibration", metavar="FILE", help=text)
     add("--layout", choices=LAYOUT_OPTIONS, default="prefill_decode", help="default: %(default)s")

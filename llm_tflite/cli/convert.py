@@ -18,14 +18,13 @@ from .output import print_json
 
 SUMMARY = "Turn a Keras model into one file."
 
-# For each option of a layout: its arguments. `LAYOUT_OPTIONS` says which layouts have it.
-_TOKENS = "tokens of prompt and answer together"
 _N: dict[str, Any] = {"metavar": "N", "type": int}
 _NUMBERS: dict[str, Any] = {"metavar": "N,N,...", "type": numbers}
+# For each option of a layout: its argument and what that means.
 _LAYOUT_ARGUMENTS: list[tuple[str, str, str, dict[str, Any]]] = [
-    ("context_length", "--context-length", _TOKENS, _N),
+    ("context_length", "--context-length", "tokens of prompt and answer together", _N),
     ("prefill_lengths", "--prefill-lengths", "for example 8,32,128", _NUMBERS),
-    ("max_length", "--max-length", _TOKENS, _N),
+    ("max_length", "--max-length", "tokens of the whole text", _N),
     ("text", "--text", "in and out; default: bytes", {"choices": ("bytes", "string")}),
     ("sampling", "--top-k", "draw from the N best tokens; default: 1", _N),
     ("sampling", "--temperature", "of drawing; default: 1", {"metavar": "X", "type": float}),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .layouts.core import CoreModel
 
 # The options of each layout; `Converter` describes them.
-_OPTIONS = {
+LAYOUT_OPTIONS = {
     "prefill_decode": ("context_length", "prefill_lengths"),
     "generate": ("max_length", "text", "sampling"),
     "forward": ("max_length",),
@@ -99,7 +99,7 @@ class Converter:
             "sampling": sampling,
         }
         options = {name: value for name, value in options.items() if value is not None}
-        _check_options(layout, options)
+        check_options(layout, options)
         try:
             from .tracing.requirements import check_model
         except ImportError as error:
@@ -218,12 +218,19 @@ class Converter:
         )
 
 
-def _check_options(layout: str, options: Mapping[str, Any]) -> None:
-    if layout not in _OPTIONS:
-        raise InvalidOptionError(f"layout must be one of {', '.join(_OPTIONS)}; got {layout!r}")
+def check_options(layout: str, options: Mapping[str, Any]) -> None:
+    """Refuse a layout that there is not, and options that belong to another one.
+
+    Raises:
+        InvalidOptionError: Naming the layouts that would do.
+    """
+    if layout not in LAYOUT_OPTIONS:
+        raise InvalidOptionError(
+            f"layout must be one of {', '.join(LAYOUT_OPTIONS)}; got {layout!r}"
+        )
     for name in options:
-        if name not in _OPTIONS[layout]:
-            owners = [other for other, names in _OPTIONS.items() if name in names]
+        if name not in LAYOUT_OPTIONS[layout]:
+            owners = [other for other, names in LAYOUT_OPTIONS.items() if name in names]
             raise InvalidOptionError(
                 f"the layout {layout!r} has no {name}; it belongs to {', '.join(owners)}"
             )

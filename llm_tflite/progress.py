@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .errors import InvalidOptionError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def reporting(progress: bool | Report | None) -> Iterator[Report]:
                 "the progress bar needs rich: pip install 'llm-tflite[convert]'"
             ) from error
         columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
-        with Bar(*columns) as bar:
+        bar = Bar(*columns)
+        with _shown(bar) as refresh:
             tasks: dict[str, TaskID] = {}
 
             def advance(step: Progress) -> None:
@@ -66,7 +71,26 @@ def reporting(progress: bool | Report | None) -> Iterator[Report]:
                 if step.stage not in tasks:
                     tasks[step.stage] = bar.add_task(step.stage, total=step.total)
                 bar.update(tasks[step.stage], completed=step.done)
+                refresh()
 
             yield advance
             for task in tasks.values():
                 bar.update(task, completed=bar.tasks[task].total)
+            refresh()
+
+
+@contextlib.contextmanager
+def _shown(bar: Bar) -> Iterator[Callable[[], None]]:
+    """Show a bar, and yield what draws it again.
+
+    In a terminal it draws itself. In a notebook it would want ipywidgets for that and warn at every
+    step where there is none; an output of the cell that is replaced looks the same everywhere.
+    """
+    if not bar.console.is_jupyter:
+        with bar:
+            yield lambda: None
+    else:
+        from IPython.display import display
+
+        output = display(bar, display_id=True)
+        yield lambda: output.update(bar)

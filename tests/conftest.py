@@ -19,6 +19,7 @@ CONTEXT = 64
 PREFILL_LENGTHS = (4, 16)
 
 Variant = Callable[..., Path]
+Command = Callable[..., "tuple[int, str, str]"]
 
 
 def tiny_gpt2(*, seed: int = 0) -> Any:
@@ -92,3 +93,16 @@ def variant(gpt2: Any, litertlm_path: Path, tmp_path_factory: pytest.TempPathFac
         return folder / "variant.tflite"
 
     return write
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs one command; returns its exit code, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        from llm_tflite.cli import run
+
+        code = run([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call

@@ -5,49 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Command
 
 from llm_tflite import __version__
-from llm_tflite.artifact import Artifact
-from llm_tflite.cli import run
 from llm_tflite.inspection import inspect
 from llm_tflite.interpreter import Interpreter
 from llm_tflite.sampling import Sampling
 
-# Keras 3 reads its variables through an old form of NumPy's protocol.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 PROMPT = "The quick brown fox"
 START_AND_PROMPT = (50256, 464, 2068, 7586, 21831)
-Command = Callable[..., "tuple[int, str, str]"]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs one command; returns its exit code, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = run([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def saved(gpt2: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the model as ``model.keras`` and as the preset ``preset``."""
-    folder = tmp_path_factory.mktemp("saved")
-    gpt2.save(folder / "model.keras")
-    gpt2.save_to_preset(str(folder / "preset"))
-    return folder
 
 
 def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -55,73 +28,7 @@ def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[b
     return subprocess.run(command, capture_output=True, **options)
 
 
-# --- convert ------------------------------------------------------------------------------------
-
-
-def test_a_saved_model_becomes_a_file(command: Command, saved: Path, tmp_path: Path) -> None:
-    target = tmp_path / "tiny.litertlm"
-    options = ("--quantizer", "int4", "--context-length", 32, "--prefill-lengths", "4,8")
-    code, out, err = command("convert", "--keras", saved / "model.keras", "-o", target, *options)
-    assert code == 0, err
-    assert f"{target}: {target.stat().st_size:,} bytes" in out
-    assert "writing" in err
-    manifest = Artifact.open(target).manifest
-    assert manifest.quantization.strategy == "int4"
-    assert manifest.model.context_length == 32
-    assert manifest.model.prefill_lengths == (4, 8)
-
-
-def test_a_preset_folder_becomes_a_file_and_json_says_what_is_in_it(
-    command: Command, saved: Path, tmp_path: Path
-) -> None:
-    target = tmp_path / "tiny.tflite"
-    arguments = ("convert", "--preset", saved / "preset", "-o", target, "--quiet")
-    code, out, err = command(*arguments, "--json", "--prefill-lengths", 8)
-    assert (code, err) == (0, "")
-    facts = json.loads(out)
-    assert (facts["path"], facts["size_bytes"]) == (str(target), target.stat().st_size)
-    assert facts["manifest"]["quantization"]["strategy"] == "dynamic_range"
-    code, out, err = command(*arguments)
-    assert (code, out, err) == (1, "", f"error: {target} exists; pass --overwrite to replace it\n")
-    assert command(*arguments, "--overwrite", "--prefill-lengths", 8) == (0, "", "")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        (("--keras", "gone.keras"), "ArtifactNotFoundError"),
-        (("--keras", "junk.keras"), "ConversionError"),
-        (("--preset", "no_such_preset"), "ConversionError"),
-        (("--preset", "no_such_preset", "--quantizer", "nope"), "UnknownPluginNameError"),
-    ],
-)
-def test_a_source_that_is_no_model_is_refused_and_leaves_nothing(
-    command: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-    error: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("junk.keras").write_bytes(b"junk")
-    code, out, _ = command("convert", *arguments, "-o", "tiny.tflite", "--json")
-    assert (code, json.loads(out)["error"]["type"]) == (1, error)
-    assert os.listdir() == ["junk.keras"]
-
-
-def test_code_in_a_saved_model_is_refused(command: Command, tmp_path: Path) -> None:
-    import keras
-
-    source = tmp_path / "evil.keras"
-    layer = keras.layers.Lambda(lambda x: x + 1)
-    keras.Sequential([keras.Input((1,)), layer]).save(source)
-    code, _, err = command("convert", "--keras", source, "-o", tmp_path / "evil.tflite")
-    assert code == 1
-    assert "lambda" in err
-    assert not (tmp_path / "evil.tflite").exists()
-
-
-# --- generate -----------------------------------------------------------------------------------
+# --- generate -------------------------------------------------------------------------------------
 
 
 def test_the_answer_is_what_the_interpreter_says(command: Command, tflite_path: Path) -> None:
@@ -216,7 +123,7 @@ def test_what_the_interpreter_refuses_is_one_message(
     assert (code, facts["type"], err) == (1, error, "")
 
 
-# --- inspect and plugins ------------------------------------------------------------------------
+# --- inspect and plugins --------------------------------------------------------------------------
 
 
 def test_inspect_prints_a_page_or_json(command: Command, litertlm_path: Path) -> None:
@@ -269,7 +176,7 @@ def test_plugins_lists_what_works_and_what_failed(tmp_path: Path) -> None:
     assert "  error: ModuleNotFoundError: No module named 'not_installed'" in page
 
 
-# --- as a process -------------------------------------------------------------------------------
+# --- as a process ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -334,22 +241,3 @@ def test_a_reader_that_goes_away_ends_it_quietly(tflite_path: Path) -> None:
         running.stdout.close()
         assert running.stderr.read() == b""
     assert running.returncode == 141
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_an_interrupted_conversion_leaves_no_file_and_no_traceback(
-    saved: Path, tmp_path: Path
-) -> None:
-    arguments = ["convert", "--keras", saved / "model.keras", "-o", tmp_path / "tiny.tflite"]
-    command = [sys.executable, "-m", "llm_tflite", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        deadline = time.monotonic() + 60
-        while not os.listdir(tmp_path) and time.monotonic() < deadline:
-            time.sleep(0.01)  # until its working folder is there
-        assert os.listdir(tmp_path)
-        running.send_signal(signal.SIGINT)
-        out, err = running.communicate()
-    assert (running.returncode, out) == (130, b"")
-    assert b"Traceback" not in err
-    assert err.endswith(b"\ninterrupted\n")
-    assert os.listdir(tmp_path) == []

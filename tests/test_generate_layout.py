@@ -82,10 +82,10 @@ json.dump([list(runner.get_output_details()), texts], sys.stdout)
 """
 
 
-def run_plainly(path: Path, prompts: list[str]) -> list[str]:
+def run_plainly(path: Path, prompts: list[str], python: str = sys.executable) -> list[str]:
     """Run a file with nothing but ai-edge-litert and NumPy."""
     child = subprocess.run(
-        [sys.executable, "-c", PLAIN_RUN, path],
+        [python, "-I", "-c", PLAIN_RUN, path],  # -I: with what is installed there, and no more
         input=json.dumps(prompts),
         capture_output=True,
         text=True,

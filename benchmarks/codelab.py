@@ -1,7 +1,8 @@
 """Compare our ``generate`` file with the one that TensorFlow's codelab makes of the same model.
 
-GPT-2 124M with the real vocabulary and random weights, eight bits each, the codelab's prompt and
-its 100 tokens. Every measurement is a process of its own, and the engines take turns.
+GPT-2 124M with the real vocabulary and random weights, the codelab's prompt and its 100 tokens; the
+codelab's eight bits (dynamic range) against ours, and against our four. Every measurement is a
+process of its own, and the engines take turns.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = options.files.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     theirs, ours = folder / "codelab-8-bit.tflite", folder / "gpt-2-124m-generate-8-bit.tflite"
+    smaller = folder / "gpt-2-124m-generate-4-bit.tflite"
     if not options.reuse_files:
         _child(options.codelab_python, "benchmarks.codelab_recipe", str(theirs))
-        _child(sys.executable, "benchmarks.codelab_ours", str(ours))
+        for quantizer, path in (("dynamic_range", ours), ("int4", smaller)):
+            _child(sys.executable, "benchmarks.codelab_ours", f"{quantizer}={path}")
     engines = [
         Engine("llm_tflite in LiteRT", "litert", ours, sys.executable),
+        Engine("llm_tflite int4 in LiteRT", "litert", smaller, sys.executable),
         Engine("llm_tflite in TensorFlow", "tensorflow", ours, options.codelab_python),
         Engine("codelab", "codelab", theirs, options.codelab_python),
     ]
@@ -62,7 +66,7 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     """The medians of a report as a table."""
     workload = report["workload"]
     lines = [
-        f"{report['machine']['processor']}, {workload['threads']} threads; GPT-2 124M, 8 bits, "
+        f"{report['machine']['processor']}, {workload['threads']} threads; GPT-2 124M, "
         f"{workload['max_length']} tokens of prompt and answer; medians of {workload['rounds']} "
         "processes. In brackets: codelab divided by ours, and for file sizes ours divided by the "
         "codelab's.",

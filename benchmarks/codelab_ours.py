@@ -1,4 +1,4 @@
-"""Converts the model of the codelab benchmark: ``python -m benchmarks.codelab_ours FILE``."""
+"""Converts the codelab's model: ``python -m benchmarks.codelab_ours QUANTIZER=FILE``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from .codelab_workload import MAX_LENGTH
 if __name__ == "__main__":
     fetch(GPT2_MERGES)
     model = gpt2_124m(vocabulary=fetch(GPT2_VOCABULARY).parent)
-    converter = Converter(
-        model, layout="generate", quantizer="dynamic_range", max_length=MAX_LENGTH
-    )
-    converter.convert(sys.argv[1], overwrite=True)
+    quantizer, _, path = sys.argv[1].partition("=")
+    converter = Converter(model, layout="generate", quantizer=quantizer, max_length=MAX_LENGTH)
+    converter.convert(path, overwrite=True)

@@ -13,6 +13,8 @@ _PLAIN = {**_LAYERS, "num_heads": 4}
 _GROUPED = {**_LAYERS, **_SHARED_HEADS}
 # Short, so that a small text already leaves it.
 _WINDOW = 6
+# Layers whose outputs are normed are no louder for a gain; the embedding must be quieter.
+_NORMED_SPREAD = 0.1
 _EXPERTS = {"num_experts": 4, "top_k": 2}
 
 _GEMMA2: Mapping[str, Any] = {
@@ -87,6 +89,7 @@ def _gemma4(special: str, **config: Any) -> Family:
         f"two sizes of heads, norms of queries, keys and values{special}",
         {**_GEMMA4, **config},
         vocabulary="sentencepiece",
+        spread=_NORMED_SPREAD,
         sizes=sizes,
         options={"final_logit_cap": 30.0},
     )
@@ -112,7 +115,12 @@ FAMILIES: Mapping[str, Family] = {
         "partial rotary embedding, parallel residual",
         {**_PLAIN, "max_sequence_length": CONTEXT},
     ),
-    "llama": _named("Llama", "rotary embedding, shared heads, SwiGLU", _GROUPED),
+    "llama": _named(
+        "Llama",
+        "rotary embedding, shared heads, SwiGLU",
+        _GROUPED,
+        vocabulary="sentencepiece",
+    ),
     "llama3": _named(
         "Llama3",
         "adjusted rotary frequencies, tied embedding",
@@ -230,6 +238,7 @@ FAMILIES: Mapping[str, Family] = {
             "query_head_dim_normalize": False,
         },
         vocabulary="sentencepiece",
+        spread=_NORMED_SPREAD,
     ),
     "gemma3": _named(
         "Gemma3",
@@ -243,6 +252,7 @@ FAMILIES: Mapping[str, Family] = {
             "vision_encoder": None,
         },
         vocabulary="sentencepiece",
+        spread=_NORMED_SPREAD,
     ),
     "gemma3n": _gemma3n("", 0),
     "gemma3n_shared": _gemma3n("; last layers read the caches of earlier ones", 2),
@@ -287,6 +297,7 @@ FAMILIES: Mapping[str, Family] = {
             "decay_lora": 4,
         },
         vocabulary=None,
+        gain=5.0,
     ),
     "pali_gemma": _named(
         "PaliGemma",

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     rows = json.loads(results.read_text())["families"] if results.exists() else {}
     with ThreadPoolExecutor(options.processes) as pool:
-        proofs = {name: pool.submit(_proof, name) for name in options.families or FAMILIES}
+        proofs = {name: pool.submit(_proof, name) for name in options.only}
         for name, proof in proofs.items():
             rows[name] = proof.result()
             print(name, rows[name].get("error", "done"), file=sys.stderr)
@@ -61,7 +61,7 @@ def _proof(name: str) -> dict[str, Any]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__)
-    parser.add_argument("families", nargs="*", choices=[*FAMILIES, []], help="all by default")
+    parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--processes", type=int, default=2, help="families at the same time")
     parser.add_argument("--output", type=Path, default=_ROOT / "benchmarks" / "results")
     return parser.parse_args(arguments)

@@ -146,7 +146,9 @@ FAMILIES: Mapping[str, Family] = {
         vocabulary="sentencepiece",
     ),
     "qwen": _named(
-        "Qwen", "biases of queries, keys, values", {**_GROUPED, "use_sliding_window_attention": False}
+        "Qwen",
+        "biases of queries, keys, values",
+        {**_GROUPED, "use_sliding_window_attention": False},
     ),
     "qwen_moe": _named(
         "QwenMoe",

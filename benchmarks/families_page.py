@@ -20,7 +20,8 @@ Keras. A family that fails has its error in the table.
   their range. In brackets, how many different tokens the least varied answer has.
 - **Operations**: those of one `decode` call, all builtin; "relaid" are TRANSPOSE and TILE as large
   as a cache.
-- **LiteRT-LM**: answers that its engine gives in the same words, from the same bundle, or its error.
+- **LiteRT-LM**: answers that its engine gives in the same words, from the same bundle; its error
+  where it refuses.
 - **Layouts**: which of `forward` and `generate` convert and pass their check, besides
   `prefill_decode`.
 - **Quantized**: tokens that are Keras' own, given the same text, and the correlation of all logits.

@@ -203,7 +203,8 @@ def _layout(family: Family, model: Any, layout: str, folder: Path) -> dict[str, 
 def _official(family: Family, path: Path, answers: Sequence[Answer]) -> dict[str, Any]:
     """How many answers LiteRT-LM's engine gives in the same words, in a process of its own.
 
-    It stops at stop tokens, which these answers may contain: the shorter text decides.
+    It stops at stop tokens, which these answers may contain: the shorter text decides. With
+    SentencePiece it leaves out the space before the first word, as if that began a text.
     """
     if family.vocabulary is None:
         return {"skipped": "no tokenizer in the file"}
@@ -232,10 +233,11 @@ with litert_lm.Engine(path, backend=backend, cache_dir=":nocache") as engine:
         lines = child.stderr.replace(str(path), path.name).strip().splitlines()
         return {"error": lines[-1] if lines else f"ended with {child.returncode}"}
     theirs = [json.loads(line) for line in child.stdout.splitlines()[-len(_PROMPTS) :]]
-    equal = [
-        bool(text) and (text.startswith(answer.text) or answer.text.startswith(text))
+    pairs = [
+        (text.removeprefix(" "), answer.text.removeprefix(" "))
         for text, answer in zip(theirs, answers, strict=True)
     ]
+    equal = [bool(a) and (a.startswith(b) or b.startswith(a)) for a, b in pairs]
     return {"texts": len(equal), "equal_texts": sum(equal)}
 
 

@@ -36,7 +36,9 @@ class Family:
         special: What it does that a plain decoder does not.
         config: Arguments of the backbone, without the size of the vocabulary.
         vocabulary: The kind of its tokenizer; None for one that no file can carry.
-        gain: How loud its layers are. Measured: of 64 greedy tokens 8 are different, at least.
+        gain: How loud its layers are. Measured with seeds 0 to 2 and the real vocabulary: of 64
+            greedy tokens 8 are different, at least.
+        louder: By how much more the matrices are whose paths hold a name.
         spread: By how much its logits are larger than 1, about.
         sizes: The arguments of the backbone that take the size of the vocabulary.
         options: Further arguments of the model.
@@ -48,6 +50,7 @@ class Family:
     config: Mapping[str, Any]
     vocabulary: Vocabulary | None = "byte_pair"
     gain: float = 3.0
+    louder: Mapping[str, float] = field(default_factory=dict)
     spread: float = 1.0
     sizes: tuple[str, ...] = ("vocabulary_size",)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +110,8 @@ class Family:
                 values *= self.spread / np.sqrt(WIDTH)
             elif values.ndim > 1 and not variable.path.endswith("bias"):
                 values *= self.gain / np.sqrt(WIDTH)
+                for name, factor in self.louder.items():
+                    values *= factor if name in variable.path else 1.0
             else:  # norms and biases stay near where Keras starts them
                 values = _VECTOR_NOISE * values + np.asarray(variable)
             variable.assign(values)

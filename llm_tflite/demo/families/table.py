@@ -108,8 +108,24 @@ def _gemma3n(special: str, shared: int) -> Family:
 FAMILIES: Mapping[str, Family] = {
     "gpt2": _named("GPT2", "learned positions", {**_PLAIN, "max_sequence_length": CONTEXT}),
     "opt": _named("OPT", "learned positions, ReLU", {**_PLAIN, "max_sequence_length": CONTEXT}),
-    "bloom": _named("Bloom", "ALiBi, a norm behind the embedding", _PLAIN),
-    "falcon": _named("Falcon", "ALiBi", {**_LAYERS, "num_attention_heads": 4}),
+    # With ALiBi and nothing else to tell positions apart, answers soon turn in circles.
+    "bloom": _named(
+        "Bloom",
+        "ALiBi, a norm behind the embedding",
+        _PLAIN,
+        louder={
+            "query_dense": 1.2,
+            "key_dense": 1.2,
+            "value_dense": 2.0,
+            "attention/output_dense": 2.0,
+        },
+    ),
+    "falcon": _named(
+        "Falcon",
+        "ALiBi",
+        {**_LAYERS, "num_attention_heads": 4},
+        louder={"query_dense": 0.6, "key_dense": 0.6},
+    ),
     "gpt_neo_x": _named(
         "GPTNeoX",
         "partial rotary embedding, parallel residual",

@@ -81,7 +81,7 @@ def _named(name: str, special: str, config: Mapping[str, Any], **others: Any) ->
 
 
 def _gemma4(special: str, **config: Any) -> Family:
-    sizes = ("vocabulary_size",)
+    sizes: tuple[str, ...] = ("vocabulary_size",)
     if "hidden_size_per_layer_input" in config:
         sizes += ("vocab_size_per_layer_input",)
     return _named(

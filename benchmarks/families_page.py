@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _LONGEST_NOTE = 200
+# Of the 64 tokens of an answer.
+_LEAST_DISTINCT = 8
 
 _HEAD = """# Families
 
@@ -68,6 +70,13 @@ def _cells(name: str, row: Mapping[str, Any]) -> list[str]:
     float32, decode = row["float32"], row.get("decode", {})
     quantized, official = row.get("quantized", {}), row.get("official", {})
     notes = [row["special"]]
+    if float32.get("agrees") is False:
+        shortfall = float32.get("shortfall", float("nan"))
+        notes.append(
+            f"**does not agree: tokens fall short of Keras' by up to {shortfall:.0e} of the range**"
+        )
+    if float32.get("distinct_tokens", _LEAST_DISTINCT) < _LEAST_DISTINCT:
+        notes.append("**an answer repeats itself, which shows little**")
     if "error" in float32:
         notes.append(f"**fails: {_short(float32['error'])}**")
     notes += [
@@ -116,6 +125,6 @@ def _operations(decode: Mapping[str, Any]) -> str:
 
 
 def _short(error: str) -> str:
-    """One line that a table can hold, without addresses and folders of this machine."""
-    error = re.sub(r"(?:/[\w.+-]+)+/", "", " ".join(error.split())).replace("|", "/")
+    """One line that a table can hold, without colours and folders of this machine."""
+    error = re.sub(r"\x1b\[\d*m|(?:/[\w.+-]+)+/", "", " ".join(error.split())).replace("|", "/")
     return error if len(error) <= _LONGEST_NOTE else f"{error[:_LONGEST_NOTE]}..."

@@ -25,7 +25,6 @@ from .cache_relayouts import cache_relayouts
 SEEDS = (0, 1, 2)
 NEW_TOKENS = 64
 CONTEXT = 128
-LEAST_DISTINCT = 8
 QUANTIZERS = ("dynamic_range", "int4")
 _LADDER = (8, 32)
 _PROMPTS = (
@@ -102,7 +101,7 @@ def _converted(model: Any, path: Path, quantizer: str = "none") -> Path:
 
 def _against_keras(model: Any, path: Path) -> tuple[list[Answer], dict[str, Any]]:
     """Let a file answer every prompt, and Keras read what was written."""
-    answers, equal, share, distinct = [], 0, 0.0, NEW_TOKENS
+    answers, equal, share, shortfall, distinct = [], 0, 0.0, 0.0, NEW_TOKENS
     with lt.Interpreter(path, threads=1) as interpreter:
         for prompt in _prompts(interpreter):
             completion = interpreter.generate(
@@ -112,15 +111,20 @@ def _against_keras(model: Any, path: Path) -> tuple[list[Answer], dict[str, Any]
             read = answer.prompt + answer.tokens
             expected = keras_logits(model, read)
             found = decoded_logits(interpreter, read)
-            chosen = expected[len(prompt) - 1 : -1].argmax(-1)
-            equal += int((chosen == np.array(answer.tokens)).sum())
-            share = max(share, float(np.abs(expected - found).max() / np.ptp(expected)))
+            spread = np.ptp(expected)
+            before = expected[len(prompt) - 1 : -1]
+            equal += int((before.argmax(-1) == np.array(answer.tokens)).sum())
+            ours = np.take_along_axis(before, np.array(answer.tokens)[:, None], -1)[:, 0]
+            shortfall = max(shortfall, float((before.max(-1) - ours).max() / spread))
+            share = max(share, float(np.abs(expected - found).max() / spread))
             distinct = min(distinct, len(set(answer.tokens)))
             answers.append(answer)
     return answers, {
         "tokens": NEW_TOKENS * len(answers),
         "equal_tokens": equal,
-        "logit_difference": share,  # the largest, as a share of the range of logits
+        # Both are the largest, as a share of the range of logits.
+        "logit_difference": share,
+        "shortfall": shortfall,  # of the token that was written, from Keras' best
         "distinct_tokens": distinct,  # in the answer that has the fewest
     }
 
@@ -157,6 +161,7 @@ def _worst(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "tokens": sum(f["tokens"] for f in figures),
         "equal_tokens": sum(f["equal_tokens"] for f in figures),
         "logit_difference": max(f["logit_difference"] for f in figures),
+        "shortfall": max(f["shortfall"] for f in figures),
         "distinct_tokens": min(f["distinct_tokens"] for f in figures),
         "agrees": all(
             f["equal_tokens"] == f["tokens"] and f["logit_difference"] < FLOAT_TOLERANCE

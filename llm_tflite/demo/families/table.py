@@ -114,8 +114,8 @@ FAMILIES: Mapping[str, Family] = {
         "ALiBi, a norm behind the embedding",
         _PLAIN,
         louder={
-            "query_dense": 1.2,
-            "key_dense": 1.2,
+            "query_dense": 0.8,
+            "key_dense": 0.8,
             "value_dense": 2.0,
             "attention/output_dense": 2.0,
         },
@@ -124,7 +124,12 @@ FAMILIES: Mapping[str, Family] = {
         "Falcon",
         "ALiBi",
         {**_LAYERS, "num_attention_heads": 4},
-        louder={"query_dense": 0.6, "key_dense": 0.6},
+        louder={
+            "query_dense": 1.2,
+            "key_dense": 1.2,
+            "value_dense": 1.5,
+            "attention/output_dense": 1.5,
+        },
     ),
     "gpt_neo_x": _named(
         "GPTNeoX",
@@ -211,7 +216,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "phi3_su": _named(
         "Phi3",
-        "rotary factors for short and long texts",
+        "rotary factors for short and long texts; one that outgrows 64 tokens is cached with both",
         {
             **_GROUPED,
             "max_sequence_length": CONTEXT,

@@ -15,7 +15,7 @@ from ..quantization import QuantizationStrategy
 from ..sampling import Sampling
 from ..text_graph import graph_tokenizer
 from ..tokenizer_assets import TokenizerAsset
-from ..tracing.requirements import check_context
+from ..tracing.requirements import check_context, vocabulary_size
 from .agreement import Choices
 from .check_text import check_text, choices_of_text
 from .plan import whole_number
@@ -81,7 +81,7 @@ class GeneratePlan:
         return Model(
             class_=type(self._model).__name__,
             parameters=parameters,
-            vocabulary_size=self._model.backbone.vocabulary_size,
+            vocabulary_size=vocabulary_size(self._model),
             context_length=self._options.max_length,
             prefill_lengths=(),
         )

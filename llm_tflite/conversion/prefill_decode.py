@@ -13,7 +13,7 @@ from ..manifest import Manifest, Model
 from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
-from ..tracing.requirements import check_context
+from ..tracing.requirements import check_context, vocabulary_size
 from .agreement import Choices
 from .check_caches import check_caches, choices_of_caches
 from .plan import checked_length, default_length, sample_prompt
@@ -69,7 +69,7 @@ class PrefillDecodePlan:
         return Model(
             class_=type(self._model).__name__,
             parameters=parameters,
-            vocabulary_size=self._model.backbone.vocabulary_size,
+            vocabulary_size=vocabulary_size(self._model),
             context_length=self._context_length,
             prefill_lengths=self._prefill_lengths,
             short_caches=self._short_caches,

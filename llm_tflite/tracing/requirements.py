@@ -65,6 +65,11 @@ def check_inputs(model: Any) -> None:
         )
 
 
+def vocabulary_size(model: Any) -> int:
+    """How many tokens the model has a logit for; backbones have several names for it."""
+    return int(model.output.shape[-1])
+
+
 def position_limit(model: Any) -> int | None:
     """How many positions the model has a learned embedding for; None where it has no such table."""
     limits = [

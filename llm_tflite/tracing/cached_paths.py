@@ -73,7 +73,14 @@ def _rotate_once(
 CACHED_PATHS = (
     CachedPath(
         parts=frozenset(
-            ("rotary_embedding_layer", "rotary_dim", "_qkv_dense", "_output_dense", "hidden_dim")
+            (
+                "rotary_embedding_layer",
+                "rotary_dim",
+                "hidden_dim",
+                "_qkv_dense",
+                "_compute_attention",
+                "_output_dense",
+            )
         ),
         call=_rotate_once,
         note="differs from Keras' generate, which rotates every query to position 0 once it "

@@ -18,10 +18,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 import llm_tflite as lt
 from llm_tflite.artifact import Artifact, write_artifact
-from llm_tflite.conversion.agreement import keras_logits
 from llm_tflite.errors import UnsupportedModelError
 from llm_tflite.manifest import TokenizerFacts, Tokens
 from llm_tflite.tracing.probe import probe_cache
+from llm_tflite.tracing.reference import keras_logits
 
 CONTEXT = 64
 PROMPT = [5, 17, 33, 8, 90, 41, 77, 12]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DisagreementError
-from ..tracing.reference import forward_logits as keras_logits
+from ..tracing.reference import keras_logits
 
 # Largest difference of logits, as a share of their range, that arithmetic in another order
 # explains.

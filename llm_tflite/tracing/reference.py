@@ -16,7 +16,7 @@ from .cache_usage import used_cache
 _OF_A_TEXT = {"token_ids", "padding_mask", "position_ids"}
 
 
-def forward_logits(
+def keras_logits(
     model: Any, tokens: Sequence[int], mask: npt.NDArray[np.int32] | None = None
 ) -> npt.NDArray[np.float32]:
     """The model's own full forward pass over one text: float32 ``[len(tokens), V]``.

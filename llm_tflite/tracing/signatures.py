@@ -31,6 +31,7 @@ from .mask_views import additive_masks
 from .norm_views import NormViews
 from .probe import CacheStructure
 from .weight_views import Use, WeightView, WeightViews
+from .window_views import WindowViews
 
 # What is used as neither matrix nor table and is no larger than this stays a constant, for the
 # converter to fuse: biases [heads, size], norm scales.
@@ -221,7 +222,9 @@ def named_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
 @contextlib.contextmanager
 def through_views(weights: WeightViews, *others: Any) -> Iterator[None]:
     """Run model code through the views of weights, norms and masks, and those of ``others``."""
-    with intercept(*others, weights, NormViews()), additive_masks(), weights.scope():
+    windows = WindowViews()
+    views = (*others, weights, NormViews(), windows)
+    with intercept(*views), windows.band_parts(), additive_masks(), weights.scope():
         yield
 
 

@@ -215,7 +215,7 @@ def test_the_official_engine_says_the_same(
     model = build(vocabulary=50257)
     core = lt.Converter(
         model, quantizer="none", context_length=CONTEXT, prefill_lengths=(8,)
-    ).convert(tmp_path / "core.tflite")
+    ).convert(tmp_path / "core.litertlm")
     (tmp_path / "model.bin").write_bytes(core.read_model())
     asset = asset_from_keras(gpt2.preprocessor)
     assert asset is not None

@@ -184,6 +184,25 @@ def test_as_many_heads_as_slots_are_told_apart() -> None:
             assert (place.axes, place.slots) == (axes, 2)
 
 
+def test_a_model_that_reads_a_cache_that_it_never_writes_is_refused(tmp_path: Path) -> None:
+    import keras_hub
+
+    class Forgetful(keras_hub.models.GPTNeoXCausalLM):
+        def call_with_cache(self, token_ids: Any, cache: Any, cache_update_index: Any) -> Any:
+            logits, hidden, _ = super().call_with_cache(token_ids, cache, cache_update_index)
+            return logits, hidden, cache
+
+    class Confused(keras_hub.models.GPTNeoXCausalLM):
+        def call_with_cache(self, token_ids: Any, cache: Any, cache_update_index: Any) -> Any:
+            raise ValueError("where am I?")
+
+    backbone = gemma_models.gpt_neo_x().backbone
+    for kind, reason in ((Forgetful, "it reads kv_cache_k_0"), (Confused, r"where am I\?")):
+        with pytest.raises(UnsupportedModelError, match=reason):
+            lt.Converter(kind(backbone), context_length=8).convert(tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_that_needs_an_image_is_refused(tmp_path: Path) -> None:
     converter = lt.Converter(gemma_models.pali_gemma(), context_length=CONTEXT)
     with pytest.raises(UnsupportedModelError, match="needs 'images' as well"):

@@ -40,14 +40,20 @@ def used_cache(model: Any, context_length: int) -> CacheStructure:
 def _recorded(model: Any, cache: CacheStructure) -> tuple[CacheStructure, Recording]:
     """Record a step, and say with which arguments that works."""
     length = min(_TOKENS, cache.slots)
-    try:
-        return cache, record(model, cache, length, logits=False, head=None)
-    except ValueError:
-        # Gemma 3n takes no mask for one as long as the step, which does not fit its cache.
-        if "padding_mask" not in inspect.signature(model.call_with_cache).parameters:
-            raise
-    cache = replace(cache, explicit_mask=True)
-    return cache, record(model, cache, length, logits=False, head=None)
+    failure: Exception | None = None
+    # Gemma 3n takes no mask for one as long as the step, which does not fit its cache.
+    takes_mask = "padding_mask" in inspect.signature(model.call_with_cache).parameters
+    for explicit in (False, True) if takes_mask else (False,):
+        told = replace(cache, explicit_mask=explicit)
+        try:
+            return told, record(model, told, length, logits=True, head=None)
+        except ValueError as error:  # what TensorFlow and Keras say of shapes that do not fit
+            failure = error
+    reason = str(failure).strip().partition("\n")[0]
+    raise UnsupportedModelError(
+        f"expected {type(model).__name__}.call_with_cache to read {length} tokens with a cache for "
+        f"{cache.slots}; it failed: {reason}"
+    ) from failure
 
 
 def _unused(recorded: Recording, cache: CacheStructure, model_name: str) -> frozenset[str]:
@@ -56,7 +62,7 @@ def _unused(recorded: Recording, cache: CacheStructure, model_name: str) -> froz
     A runtime that keeps a cache in one buffer, in and out, fills only one of two equal outputs.
     """
     seen: set[str] = set()
-    idle, outputs = [], []
+    idle, outputs = [], [recorded.outputs["logits"].name]
     for place in cache.places:
         output = recorded.outputs[place.name].name
         if output in seen or output == recorded.inputs[place.name].name:

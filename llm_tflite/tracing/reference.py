@@ -46,7 +46,7 @@ def reads_text_alone(model: Any) -> bool:
 
     Gemma 3n's computes logits outside of any layer: with the weights of the day it was made.
     """
-    return _input_names(model) <= _OF_A_TEXT and not frozen_weights(model)
+    return {"token_ids"} <= _input_names(model) <= _OF_A_TEXT and not frozen_weights(model)
 
 
 def frozen_weights(model: Any) -> list[tuple[int, ...]]:
@@ -57,7 +57,7 @@ def frozen_weights(model: Any) -> list[tuple[int, ...]]:
     shapes = {tuple(v.shape) for v in model.variables if len(v.shape) > 1}
     shapes |= {shape[::-1] for shape in shapes}
     found = []
-    for operation in model.operations:
+    for operation in getattr(model, "operations", ()):
         for node in operation._inbound_nodes:
             for argument in tf.nest.flatten((node.arguments.args, node.arguments.kwargs)):
                 array = isinstance(argument, (tf.Tensor, tf.Variable, np.ndarray))
@@ -67,7 +67,8 @@ def frozen_weights(model: Any) -> list[tuple[int, ...]]:
 
 
 def _input_names(model: Any) -> set[str]:
-    return set(model.input) if isinstance(model.input, dict) else set()
+    inputs = getattr(model, "input", None)
+    return set(inputs) if isinstance(inputs, dict) else set()
 
 
 def _through_the_cache(model: Any, ids: npt.NDArray[np.int32]) -> Any:

@@ -272,9 +272,9 @@ def test_a_trained_model_agrees_or_is_refused(layout: str, tmp_path: Path) -> No
     """stories15M, calibrated on 16 of its own stories and judged on others."""
     import keras_hub
 
-    from llm_tflite.conversion.agreement import keras_logits
     from llm_tflite.demo.llama2c import load_llama2c
     from llm_tflite.demo.material import STORIES15M, fetch
+    from llm_tflite.tracing.reference import keras_logits
 
     model = load_llama2c(fetch(STORIES15M))
     model.compile(sampler=keras_hub.samplers.TopKSampler(k=20, temperature=0.9, seed=11))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llm_tflite.conversion.agreement import keras_logits
 from llm_tflite.demo.llama2c import load_llama2c
 from llm_tflite.errors import ArtifactNotFoundError, CorruptArtifactError
+from llm_tflite.tracing.reference import keras_logits
 
 DIM, HIDDEN, LAYERS, HEADS, KEY_HEADS, CONTEXT = 16, 24, 2, 4, 2, 12
 SIZE = DIM // HEADS

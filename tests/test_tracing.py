@@ -20,6 +20,7 @@ from llm_tflite.tracing.mask_views import additive_masks
 from llm_tflite.tracing.norm_views import NormViews
 from llm_tflite.tracing.probe import CacheTensor, probe_cache
 from llm_tflite.tracing.weight_views import WeightViews
+from llm_tflite.tracing.window_views import WindowViews
 
 RANDOM = np.random.default_rng(0)
 
@@ -76,6 +77,69 @@ def test_a_product_with_a_cache_is_the_plain_einsum(
 
     expected = np.einsum(subscripts, other, np.repeat(cache, 4 // heads, axis=2))
     np.testing.assert_allclose(run(product, views), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("kind", ["key", "value"])
+@pytest.mark.parametrize("extent", [None, (2, 6)])
+def test_attention_by_matmul_is_the_plain_one(
+    extent: tuple[int, int] | None, kind: Any, tokens: int
+) -> None:
+    """The first two heads of a cache for four, and the first six of eight numbers of each."""
+    cache = RANDOM.normal(size=(1, 16, 4, 8)).astype(np.float32)
+    tensor = CacheTensor("cache", kind, cache.shape, extent=extent)
+    if extent is not None:
+        cache[:, :, extent[0] :] = cache[..., extent[1] :] = 0
+    size, slots = (6, 16) if kind == "key" else (16, 6)
+    other = RANDOM.normal(size=(1, 2, 3, tokens, size)).astype(np.float32)
+    views = CacheViews()
+
+    def product() -> tf.Tensor:
+        stored = cache.transpose(tensor.permutation)[tuple(map(slice, tensor.shape))]
+        seen = views.register(tf.constant(stored), tensor)[..., :2, :6]
+        axes = (0, 2, 3, 1) if kind == "key" else (0, 2, 1, 3)
+        seen = keras.ops.expand_dims(keras.ops.transpose(seen, axes), 2)
+        result = keras.ops.matmul(tf.constant(other), seen)
+        assert result.op.type == "Reshape", "the view was not recognised"
+        return result
+
+    seen = cache[..., :2, :6].transpose((0, 2, 3, 1) if kind == "key" else (0, 2, 1, 3))
+    expected = other @ seen[:, :, np.newaxis]
+    assert expected.shape[-1] == slots
+    np.testing.assert_allclose(run(product, views), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_head_major_caches_shared_by_expansion_are_the_plain_product() -> None:
+    cache = RANDOM.normal(size=(1, 2, 16, 8)).astype(np.float32)
+    other = RANDOM.normal(size=(1, 6, 3, 8)).astype(np.float32)
+    tensor = CacheTensor("cache", "key", cache.shape, "bhsd")
+    views = CacheViews()
+
+    def product() -> tf.Tensor:
+        logical = views.register(tf.constant(cache), tensor)
+        shared = keras.ops.repeat(keras.ops.expand_dims(logical, 2), 3, axis=2)
+        shared = keras.ops.reshape(shared, (1, 6, 16, 8))
+        result = keras.ops.matmul(tf.constant(other), keras.ops.transpose(shared, (0, 1, 3, 2)))
+        assert result.op.type == "Reshape", "the view was not recognised"
+        return result
+
+    expected = other @ np.repeat(cache, 3, axis=1).transpose(0, 1, 3, 2)
+    np.testing.assert_allclose(run(product, views), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("band", [(3, 3), (0, 5), (-1, 2), (40, 0)])
+def test_rows_of_a_window_are_those_of_the_whole_mask(band: tuple[int, int]) -> None:
+    windows = WindowViews()
+
+    def rows() -> tf.Tensor:
+        with windows.band_parts():
+            mask = tf.linalg.band_part(keras.ops.ones((40, 40), "bool"), *band)
+        result = keras.ops.slice(mask, (tf.constant(7), 0), (5, 40))
+        assert result.op.type != "Slice", "the window was not recognised"
+        return result
+
+    expected = np.asarray(tf.linalg.band_part(tf.ones((40, 40), tf.bool), *band))[7:12]
+    np.testing.assert_array_equal(run(rows, windows), expected)
 
 
 def test_a_weight_read_in_a_second_order_falls_back_to_its_own_shape() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DisagreementError
+from ..tracing.reference import keras_logits
 
 # Largest difference of logits, as a share of their range, that arithmetic in another order
 # explains.
@@ -171,16 +172,3 @@ def check_choices(model: Any, texts: Iterable[Choices], least: float) -> dict[st
         "share": equal / tokens,
         "least": least,
     }
-
-
-def keras_logits(
-    model: Any, tokens: Sequence[int], mask: npt.NDArray[np.int32] | None = None
-) -> Logits:
-    """The model's own full forward pass over one text: float32 ``[len(tokens), V]``.
-
-    ``mask`` is int32 ``[len(tokens)]``, 0 for padding; by default there is none.
-    """
-    ids = np.array([tokens], np.int32)
-    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids) if mask is None else mask[None]}
-    logits: Logits = np.asarray(model(inputs, training=False), np.float32)[0]
-    return logits

@@ -16,7 +16,7 @@ from ..quantization import JSON, QuantizationStrategy, QuantizedTensor, Weight
 from ..tokenizer_assets import TokenizerAsset
 from ..tokenizers import load_tokenizer
 from ..tracing.observation import ProductObserver
-from .agreement import keras_logits
+from ..tracing.reference import keras_logits
 
 Texts = Sequence[str] | Sequence[Sequence[int]]
 # A token and what follows it, which is what the model is for.

@@ -16,13 +16,13 @@ from ..flatbuffer.selection import only_signatures
 from ..manifest import Manifest
 from ..runtime import RuntimeModel, return_freed_memory
 from ..signature_names import Variant, prefill_ladder, signature_name
+from ..tracing.reference import keras_logits
 from .agreement import (
     Choices,
     Logits,
     choices_begin,
     compare_caches,
     compare_logits,
-    keras_logits,
 )
 
 _RANDOM_TOKENS = 12

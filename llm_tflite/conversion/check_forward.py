@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ..manifest import Manifest
 from ..runtime import RuntimeModel, return_freed_memory
 from ..signature_names import SERVING
-from .agreement import Choices, choices_begin, compare_logits, keras_logits
+from ..tracing.reference import keras_logits
+from .agreement import Choices, choices_begin, compare_logits
 
 _RANDOM_TOKENS = 12
 # Positions of each text that are compared at either end. The last ones depend on all others; what

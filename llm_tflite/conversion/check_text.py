@@ -17,9 +17,10 @@ from ..text_graph import GraphTokenizer
 from ..text_runtime import TextModel, TextResult
 from ..tokenizer_assets import TokenizerAsset
 from ..tokenizers import Tokenizer, load_tokenizer
+from ..tracing.reference import keras_logits
 from ..tracing.skeleton import convert_function
 from ..tracing.text_program import tokenizer_function
-from .agreement import FLOAT_TOLERANCE, MOST_CHOICES, Choices, choices_begin, keras_logits
+from .agreement import FLOAT_TOLERANCE, MOST_CHOICES, Choices, choices_begin
 from .bytes_twin import write_bytes_twin
 
 _TEXTS = (

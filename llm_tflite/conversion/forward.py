@@ -12,7 +12,7 @@ from ..manifest import Manifest, Model
 from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
-from ..tracing.requirements import check_context, check_inputs
+from ..tracing.requirements import check_context, check_inputs, vocabulary_size
 from .agreement import Choices
 from .check_forward import check_forward, choices_of_forward
 from .plan import default_length, sample_prompt, whole_number
@@ -51,7 +51,7 @@ class ForwardPlan:
         return Model(
             class_=type(self._model).__name__,
             parameters=parameters,
-            vocabulary_size=self._model.backbone.vocabulary_size,
+            vocabulary_size=vocabulary_size(self._model),
             context_length=self._max_length,
             prefill_lengths=(),
         )

@@ -15,10 +15,10 @@ from ..quantization import QuantizationStrategy
 from ..sampling import Sampling
 from ..text_graph import graph_tokenizer
 from ..tokenizer_assets import TokenizerAsset
-from ..tracing.requirements import check_context
+from ..tracing.requirements import check_context, vocabulary_size
 from .agreement import Choices
 from .check_text import check_text, choices_of_text
-from .plan import whole_number
+from .plan import keras_differences, whole_number
 
 _STRING_BITS = {8, 32}
 _OTHER_SAMPLING = {"repetition_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "seed": None}
@@ -81,7 +81,7 @@ class GeneratePlan:
         return Model(
             class_=type(self._model).__name__,
             parameters=parameters,
-            vocabulary_size=self._model.backbone.vocabulary_size,
+            vocabulary_size=vocabulary_size(self._model),
             context_length=self._options.max_length,
             prefill_lengths=(),
         )
@@ -93,9 +93,10 @@ class GeneratePlan:
 
     def check(self, path: Path, manifest: Manifest, *, lossless: bool) -> dict[str, Any]:
         """Compare the file at ``path`` with the model."""
-        return check_text(
+        figures = check_text(
             path, manifest, self._model, self._tokenizer, self._graph_tokenizer, lossless=lossless
         )
+        return figures | keras_differences(self._model)
 
     def choices(
         self, path: Path, manifest: Manifest, texts: Sequence[Sequence[int]]

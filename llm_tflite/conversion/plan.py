@@ -13,6 +13,7 @@ from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
 from ..tokenizers import load_tokenizer
+from ..tracing.cached_paths import differences
 from ..tracing.requirements import position_limit
 from .agreement import Choices
 
@@ -66,6 +67,12 @@ def sample_prompt(asset: TokenizerAsset | None) -> list[int]:
         return []
     start = [] if asset.start is None else [asset.start]
     return start + load_tokenizer(asset.kind, asset.data).encode(_SAMPLE_TEXT)
+
+
+def keras_differences(model: Any) -> dict[str, Any]:
+    """What a manifest tells besides the figures of a check: nothing, for most models."""
+    notes = differences(model)
+    return {"notes": notes} if notes else {}
 
 
 def whole_number(name: str, value: object, least: int) -> int:

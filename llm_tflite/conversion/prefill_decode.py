@@ -13,10 +13,10 @@ from ..manifest import Manifest, Model
 from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
-from ..tracing.requirements import check_context
+from ..tracing.requirements import check_context, vocabulary_size
 from .agreement import Choices
 from .check_caches import check_caches, choices_of_caches
-from .plan import checked_length, default_length, sample_prompt
+from .plan import checked_length, default_length, keras_differences, sample_prompt
 
 # A longer one gains nothing on a CPU: 700 tokens/s with 512, 732 with 128 (GPT-2 124M, int8).
 _DEFAULT_LADDER = (8, 32, 128)
@@ -69,7 +69,7 @@ class PrefillDecodePlan:
         return Model(
             class_=type(self._model).__name__,
             parameters=parameters,
-            vocabulary_size=self._model.backbone.vocabulary_size,
+            vocabulary_size=vocabulary_size(self._model),
             context_length=self._context_length,
             prefill_lengths=self._prefill_lengths,
             short_caches=self._short_caches,
@@ -81,7 +81,8 @@ class PrefillDecodePlan:
     def check(self, path: Path, manifest: Manifest, *, lossless: bool) -> dict[str, Any]:
         """Compare the file at ``path`` with the model."""
         prompt = sample_prompt(self._tokenizer)
-        return check_caches(path, manifest, self._model, prompt=prompt, lossless=lossless)
+        figures = check_caches(path, manifest, self._model, prompt=prompt, lossless=lossless)
+        return figures | keras_differences(self._model)
 
     def choices(
         self, path: Path, manifest: Manifest, texts: Sequence[Sequence[int]]

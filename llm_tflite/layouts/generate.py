@@ -18,8 +18,8 @@ from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..signature_names import signature_variants
 from ..text_graph import GraphTokenizer
-from ..tracing.probe import probe_cache
-from ..tracing.requirements import position_limit
+from ..tracing.cache_usage import used_cache
+from ..tracing.requirements import position_limit, vocabulary_size
 from ..tracing.skeleton import convert_function
 from ..tracing.string_form import FLEX_OPERATIONS
 from ..tracing.text_program import DECODE, PREFILL, TextProgram, serving_function
@@ -91,7 +91,7 @@ def write_generate(
         QuantizationError: The strategy failed on a weight, or a weight is not finite.
     """
     chunk, slots = prefill_chunk(options.max_length, position_limit(model))
-    cache = probe_cache(model, slots)
+    cache = used_cache(model, slots)
     variants = list(signature_variants([chunk], []))
     (decode, prefill), weights = convert_signatures(model, cache, variants, report)
 
@@ -100,7 +100,7 @@ def write_generate(
         cache=cache,
         max_length=options.max_length,
         chunk=chunk,
-        vocabulary_size=model.backbone.vocabulary_size,
+        vocabulary_size=vocabulary_size(model),
         start=options.start,
         stop=options.stop,
         top_k=options.top_k,

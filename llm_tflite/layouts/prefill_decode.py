@@ -14,7 +14,7 @@ from ..flatbuffer.weights import take_inputs
 from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..signature_names import signature_variants
-from ..tracing.probe import probe_cache
+from ..tracing.cache_usage import used_cache
 from .core import CoreModel, convert_signatures, write_model
 
 
@@ -44,7 +44,7 @@ def write_prefill_decode(
         ConversionError: An operation has no builtin form.
         QuantizationError: The strategy failed on a weight, or a weight is not finite.
     """
-    cache = probe_cache(model, context_length)
+    cache = used_cache(model, context_length)
     variants = list(signature_variants(prefill_lengths, short_caches))
     parts, weights = convert_signatures(model, cache, variants, report)
     flatbuffer = merge(parts)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import keras
@@ -18,66 +16,98 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.framework import tensor_util
 
-from .einsum import Equation, is_identity, permutation
+from .cache_products import cache_product, matmul_equation
+from .cache_view import CacheView
+from .einsum import Equation
 from .probe import CacheTensor
 
 Op = Callable[..., Any]
 
-
-@dataclass(frozen=True)
-class _View:
-    """A cache in its stored form, and what was done to its logical one."""
-
-    stored: tf.Tensor
-    tensor: CacheTensor
-    repeats: int = 1
+# The operations that a view is followed through.
+_FORMS = ("Transpose", "ExpandDims", "Reshape", "StridedSlice")
 
 
 class CacheViews:
     """The caches of one trace, and the ``keras.ops`` that know them."""
 
-    intercepted = ("slice_update", "repeat", "einsum", "multiply", "dot_product_attention")
+    intercepted = (
+        "slice_update",
+        "repeat",
+        "einsum",
+        "matmul",
+        "multiply",
+        "dot_product_attention",
+    )
 
     def __init__(self) -> None:
-        self._views: dict[str, _View] = {}
+        self._views: dict[str, CacheView] = {}
         # By the name of a product: how to make it again from other activations.
         self._products: dict[str, tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]] = {}
 
-    def register(self, stored: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
+    def register(
+        self, stored: tf.Tensor, tensor: CacheTensor, written: tuple[int, int] = (0, 0)
+    ) -> tf.Tensor:
         """Return the logical form of a stored cache; using it is using the cache."""
         logical = tf.transpose(stored, tensor.inverse_permutation)
-        self._views[logical.name] = _View(stored, tensor)
+        if tensor.extent is not None:  # what is never written is zeros, as in Keras
+            sizes = zip(tensor.logical_shape, logical.shape, strict=True)
+            logical = tf.pad(logical, [[0, whole - part] for whole, part in sizes])
+        self._views[logical.name] = CacheView.of(stored, tensor, written)
         return logical
 
     def stored(self, logical: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
         """Return the stored form of a logical cache, without a copy where it is a view."""
         view = self._find(logical)
-        return view.stored if view else tf.transpose(logical, tensor.permutation)
+        if view is not None and view.untouched and view.tensor.shape == tensor.shape:
+            return view.stored
+        return tf.transpose(logical, tensor.permutation)[tuple(map(slice, tensor.shape))]
 
-    def _find(self, tensor: Any) -> _View | None:
+    def written(self, logical: tf.Tensor, tensor: CacheTensor) -> tuple[int, int]:
+        """Return how many heads, and how much of each, a call writes to at most."""
+        view = self._find(logical)
+        return tensor.whole_extent if view is None or not view.untouched else view.written
+
+    def _find(self, tensor: Any) -> CacheView | None:
         if not tf.is_symbolic_tensor(tensor):
             return None
-        return self._views.get(_source(tensor).name)
+        tensor = _source(tensor)
+        view = self._views.get(tensor.name)
+        if view is None and tensor.op.inputs and tensor.op.type in _FORMS:
+            below = self._find(tensor.op.inputs[0])
+            view = None if below is None else below.through(tensor)
+        return view
 
     def slice_update(self, original: Op, inputs: Any, start_indices: Any, updates: Any) -> Any:
         """Write in place with one DYNAMIC_UPDATE_SLICE."""
         view = self._find(inputs)
-        if view is None or view.repeats != 1:
+        if view is None or not view.untouched:
             return original(inputs, start_indices, updates)
-        axes = view.tensor.permutation
+        tensor = view.tensor
+        written = tensor.whole_extent
+        heads, size = (tensor.axes.index(axis) for axis in "hd")
+        if isinstance(start_indices[heads], int) and isinstance(start_indices[size], int):
+            written = (
+                max(view.written[0], start_indices[heads] + updates.shape[heads]),
+                max(view.written[1], start_indices[size] + updates.shape[size]),
+            )
+        axes = tensor.permutation
         starts = tf.stack([tf.cast(start_indices[axis], tf.int32) for axis in axes])
-        written = xla.dynamic_update_slice(view.stored, tf.transpose(updates, axes), starts)
-        return self.register(tf.ensure_shape(written, view.tensor.shape), view.tensor)
+        result = xla.dynamic_update_slice(view.stored, tf.transpose(updates, axes), starts)
+        return self.register(tf.ensure_shape(result, tensor.shape), tensor, written)
 
     def repeat(self, original: Op, x: Any, repeats: Any, axis: int | None = None) -> Any:
         """Only remember that heads are shared; the product reads each of them once."""
         view = self._find(x)
-        if view is None or axis not in (2, -2) or view.repeats != 1:
+        if view is None or axis is None:
+            return original(x, repeats, axis=axis)
+        axis %= len(x.shape)
+        repeated = view.repeated(axis, int(repeats))
+        if repeated is None:
             return original(x, repeats, axis=axis)
         # Two operations where the original takes twenty, and a graph has many layers.
-        heads = [i // int(repeats) for i in range(x.shape[2] * int(repeats))]
-        result = tf.gather(x, heads, axis=2)
-        self._views[result.name] = replace(view, repeats=int(repeats))
+        elements = [i // int(repeats) for i in range(x.shape[axis] * int(repeats))]
+        result = tf.gather(x, elements, axis=axis)
+        self._views[result.name] = repeated
         return result
 
     def einsum(self, original: Op, subscripts: str, *operands: Any, **kwargs: Any) -> Any:
@@ -87,14 +117,30 @@ class CacheViews:
         if equation is not None and not kwargs and sum(view is not None for view in views) == 1:
             at = 0 if views[0] is not None else 1
             view = views[at]
-            if view is not None:
-                other = operands[1 - at]
-                make = functools.partial(_product, equation, at, view)
-                product = make(other)
+            if view is not None and view.axes == view.stored_axes:
+                product = self._product(equation, at, view, operands[1 - at])
                 if product is not None:
-                    self._products[product.name] = (other, make)
                     return product
         return original(subscripts, *operands, **kwargs)
+
+    def matmul(self, original: Op, x1: Any, x2: Any) -> Any:
+        """Lower ``x @ cache`` the same way."""
+        view = self._find(x2)
+        if view is not None and len(x1.shape) == len(view.axes):
+            equation = matmul_equation(view.axes)
+            product = None if equation is None else self._product(equation, 1, view, x1)
+            if product is not None:
+                return product
+        return original(x1, x2)
+
+    def _product(
+        self, equation: Equation, at: int, view: CacheView, other: Any
+    ) -> tf.Tensor | None:
+        make = functools.partial(cache_product, equation, at, view)
+        product = make(other)
+        if product is not None:
+            self._products[product.name] = (other, make)
+        return product
 
     def multiply(self, original: Op, x1: Any, x2: Any) -> Any:
         """Scale the query instead of the scores, which are larger by the context's length."""
@@ -125,47 +171,6 @@ class CacheViews:
         scores = keras.ops.einsum("bqhd,bkhd->bhqk", query * scale, key)
         weights = keras.layers.Softmax(dtype="float32")(scores, mask)
         return keras.ops.einsum("bhqk,bkhd->bqhd", weights, value)
-
-
-def _product(equation: Equation, at: int, view: _View, other: tf.Tensor) -> tf.Tensor | None:
-    """``other x cache`` as a BATCH_MATMUL of shape ``[b, heads, rows, ...]``, or None.
-
-    Query heads that share a key-value head become rows of one product: ``[b, Hkv, G * T, ...]``.
-    """
-    cache_labels, other_labels = equation.operands[at], equation.operands[1 - at]
-    result = equation.result
-    batch, sequence, head, size = list(cache_labels)
-    scores = size in other_labels and size not in result and sequence in result
-    combine = sequence in other_labels and sequence not in result and size in result
-    kept = batch in other_labels and head in other_labels and batch in result and head in result
-    if scores == combine or not kept:
-        return None
-    contracted, free = (size, sequence) if scores else (sequence, size)
-    rows = [label for label in other_labels if label not in (batch, head, contracted)]
-    dims = dict(zip(other_labels, other.shape, strict=True))
-    kv_heads = view.tensor.logical_shape[2]
-
-    order = "".join([batch, head, *rows, contracted])
-    axes = permutation(other_labels, order)
-    if not is_identity(axes):
-        other = tf.transpose(other, axes)
-    flat_rows = dims[head] // kv_heads * prod(dims[row] for row in rows)
-    other = tf.reshape(other, [dims[batch], kv_heads, flat_rows, dims[contracted]])
-    # Keys are [.., S, D] and values [.., D, S], so that attention contracts either's last axis.
-    last = size if view.tensor.kind == "key" else sequence
-    if flat_rows == 1 and contracted == last:
-        # XNNPACK packs the whole right operand of a product, for one row as for many.
-        product = tf.expand_dims(tf.reduce_sum(other * view.stored, axis=-1), 2)
-    else:
-        product = tf.matmul(other, view.stored, transpose_b=contracted == last)
-
-    dims[free] = product.shape[-1]
-    order = "".join([batch, head, *rows, free])
-    if set(order) != set(result):
-        return None
-    product = tf.reshape(product, [dims[label] for label in order])
-    axes = permutation(order, result)
-    return product if is_identity(axes) else tf.transpose(product, axes)
 
 
 def _source(tensor: tf.Tensor) -> tf.Tensor:

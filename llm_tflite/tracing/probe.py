@@ -18,6 +18,9 @@ from ..errors import UnsupportedModelError
 
 Kind = Literal["key", "value"]
 
+# How caches are stored: b is the batch, h the heads, s the slots, d the size of a head.
+_STORED_AXES = {"key": "bhsd", "value": "bhds"}
+
 
 @dataclass(frozen=True)
 class CacheTensor:
@@ -26,32 +29,55 @@ class CacheTensor:
     Attributes:
         name: Its name in every signature, ``kv_cache_k_{layer}`` or ``kv_cache_v_{layer}``.
         kind: Whether it holds keys or values.
-        logical_shape: ``(1, S, Hkv, D)``, the form that Keras code sees.
+        logical_shape: The form that Keras code sees, ``(1, S, Hkv, D)`` or ``(1, Hkv, S, D)``.
+        axes: What its axes are, ``"bshd"`` or ``"bhsd"``.
+        extent: Heads and head size that the layer fills, where Keras gives it more; else None.
     """
 
     name: str
     kind: Kind
     logical_shape: tuple[int, int, int, int]
+    axes: str = "bshd"
+    extent: tuple[int, int] | None = None
 
     @property
     def slots(self) -> int:
         """How many tokens it holds, S."""
-        return self.logical_shape[1]
+        return self.logical_shape[self.axes.index("s")]
 
     @property
-    def permutation(self) -> tuple[int, int, int, int]:
+    def whole_extent(self) -> tuple[int, int]:
+        """Heads and head size that Keras sees."""
+        heads, size = (self.logical_shape[self.axes.index(axis)] for axis in "hd")
+        return heads, size
+
+    @property
+    def stored_extent(self) -> tuple[int, int]:
+        """Heads and head size that are stored."""
+        return self.extent or self.whole_extent
+
+    @property
+    def permutation(self) -> tuple[int, ...]:
         """Axes that turn the logical form into the stored one."""
-        return (0, 2, 1, 3) if self.kind == "key" else (0, 2, 3, 1)
+        return tuple(self.axes.index(axis) for axis in _STORED_AXES[self.kind])
 
     @property
-    def inverse_permutation(self) -> tuple[int, int, int, int]:
+    def inverse_permutation(self) -> tuple[int, ...]:
         """Axes that turn the stored form into the logical one."""
-        return (0, 2, 1, 3) if self.kind == "key" else (0, 3, 1, 2)
+        return tuple(_STORED_AXES[self.kind].index(axis) for axis in self.axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Stored form: keys ``(1, Hkv, S, D)``, values ``(1, Hkv, D, S)``."""
-        return tuple(self.logical_shape[axis] for axis in self.permutation)
+        sizes = dict(zip("bshd", (1, self.slots, *self.stored_extent), strict=True))
+        return tuple(sizes[axis] for axis in _STORED_AXES[self.kind])
+
+    def with_slots(self, slots: int) -> CacheTensor:
+        """Return the same tensor for a context of another length."""
+        heads, size = self.whole_extent
+        sizes = {"b": 1, "s": slots, "h": heads, "d": size}
+        batch, second, third, last = (sizes[axis] for axis in self.axes)
+        return replace(self, logical_shape=(batch, second, third, last))
 
 
 @dataclass(frozen=True)
@@ -59,30 +85,41 @@ class CacheStructure:
     """How a model nests its cache, and the per-layer tensors that it is made of.
 
     Attributes:
-        tensors: Keys and values, layer by layer.
-        stacked: True for one tensor ``[1, L, 2, S, H, D]``, False for a tuple of ``(key, value)``.
+        places: Keys and values, layer by layer, as Keras has them.
+        stacked: True for one tensor ``[1, L, 2, ...]``, False for a tuple of ``(key, value)``.
         dtype: Element type, always ``float32`` today.
+        unused: Names of those that carry nothing from call to call: layers that read another
+            layer's keys and values have a place in the cache all the same.
+        explicit_mask: Whether the model must be told that every slot holds a real token.
     """
 
-    tensors: tuple[CacheTensor, ...]
+    places: tuple[CacheTensor, ...]
     stacked: bool
     dtype: tf.DType
+    unused: frozenset[str] = frozenset()
+    explicit_mask: bool = False
+
+    @property
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """The keys and values that callers carry from call to call."""
+        return tuple(place for place in self.places if place.name not in self.unused)
+
+    @property
+    def slots(self) -> int:
+        """How many tokens it holds, S."""
+        return self.places[0].slots
 
     def with_slots(self, slots: int) -> CacheStructure:
         """Return the same structure for a context of another length."""
-        return replace(
-            self,
-            tensors=tuple(
-                replace(t, logical_shape=(1, slots, *t.logical_shape[2:])) for t in self.tensors
-            ),
-        )
+        return replace(self, places=tuple(place.with_slots(slots) for place in self.places))
 
     def pack(self, tensors: Mapping[str, Any]) -> Any:
         """Nest per-layer logical tensors the way that ``call_with_cache`` expects them."""
-        pairs = [
-            (tensors[key.name], tensors[value.name])
-            for key, value in zip(self.tensors[::2], self.tensors[1::2], strict=True)
+        leaves = [
+            tf.zeros(place.logical_shape) if place.name in self.unused else tensors[place.name]
+            for place in self.places
         ]
+        pairs = list(zip(leaves[::2], leaves[1::2], strict=True))
         if not self.stacked:
             return tuple(pairs)
         return tf.stack([tf.stack(pair, axis=1) for pair in pairs], axis=1)
@@ -90,10 +127,25 @@ class CacheStructure:
     def unpack(self, cache: Any) -> dict[str, Any]:
         """Take the per-layer logical tensors out of what ``call_with_cache`` returned."""
         if self.stacked:
-            leaves = [cache[:, i // 2][:, i % 2] for i in range(len(self.tensors))]
+            leaves = [cache[:, i // 2][:, i % 2] for i in range(len(self.places))]
         else:
             leaves = tf.nest.flatten(cache)
-        return {tensor.name: leaf for tensor, leaf in zip(self.tensors, leaves, strict=True)}
+        return {place.name: leaf for place, leaf in zip(self.places, leaves, strict=True)}
+
+
+class _TextOnly(dict[str, Any]):
+    """The inputs of ``generate_step`` for a text and nothing else."""
+
+    def __init__(self, length: int, model_name: str) -> None:
+        ids = tf.zeros([1, length], tf.int32)
+        super().__init__(token_ids=ids, padding_mask=tf.cast(ids, tf.bool))
+        self._model_name = model_name
+
+    def __missing__(self, key: str) -> Any:
+        raise UnsupportedModelError(
+            f"expected {self._model_name} to generate from token_ids and padding_mask alone; it "
+            f"needs {key!r} as well, which no file of this library takes"
+        )
 
 
 class _Recorded(Exception):  # noqa: N818 - carries a result out of a trace, it is no failure
@@ -106,9 +158,11 @@ def probe_cache(model: Any, context_length: int) -> CacheStructure:
     """Say which cache the model would use for a context of ``context_length`` tokens.
 
     Raises:
-        UnsupportedModelError: The model has no ``call_with_cache``, or its cache is not made of
-            keys and values ``[1, S, H, D]`` per layer.
+        UnsupportedModelError: The model has no ``call_with_cache``, generates from more than a
+            text, or its cache is not made of keys and values ``[1, S, H, D]`` or ``[1, H, S, D]``
+            per layer.
     """
+    model_name = type(model).__name__
     signature = inspect.signature(model.call_with_cache)
 
     def record(*args: Any, **kwargs: Any) -> None:
@@ -116,8 +170,7 @@ def probe_cache(model: Any, context_length: int) -> CacheStructure:
 
     @tf.function(autograph=False)
     def first_step() -> None:
-        ids = tf.zeros([1, context_length], tf.int32)
-        model.generate_step({"token_ids": ids, "padding_mask": tf.cast(ids, tf.bool)})
+        model.generate_step(_TextOnly(context_length, model_name))
 
     # Keras guards attributes of models, so the recorder goes in, and out, behind its back.
     object.__setattr__(model, "call_with_cache", record)
@@ -127,12 +180,15 @@ def probe_cache(model: Any, context_length: int) -> CacheStructure:
         cache = recorded.cache
     else:
         raise UnsupportedModelError(
-            f"{type(model).__name__}.generate_step was expected to use call_with_cache and did "
+            f"{model_name}.generate_step was expected to use call_with_cache and did "
             "not; this layout needs a model that decodes with a cache"
         )
     finally:
         object.__delattr__(model, "call_with_cache")
-    return _describe(cache, context_length, type(model).__name__)
+    if any(list(leaf.shape).count(context_length) > 1 for leaf in tf.nest.flatten(cache)):
+        # As many heads, or layers, as slots: another length tells which axis has the slots.
+        return probe_cache(model, context_length + 1).with_slots(context_length)
+    return _describe(cache, context_length, model_name)
 
 
 def _describe(cache: Any, context_length: int, model_name: str) -> CacheStructure:
@@ -148,15 +204,21 @@ def _describe(cache: Any, context_length: int, model_name: str) -> CacheStructur
         known = bool(pairs) and len(flat) == 2 * len(pairs)
         leaves = [tuple(leaf.shape) for leaf in flat]
         dtypes = {leaf.dtype for leaf in flat}
-    known = known and all(len(s) == 4 and s[:2] == (1, context_length) for s in leaves)
+    known = known and all(len(s) == 4 and s[0] == 1 and context_length in s[1:3] for s in leaves)
     if not known or dtypes != {tf.float32}:
         found = [f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in tf.nest.flatten(cache)]
         raise UnsupportedModelError(
             f"expected {model_name} to cache float32 keys and values of shape "
-            f"[1, {context_length}, heads, head size] per layer; found {', '.join(found[:3])}"
+            f"[1, {context_length}, heads, head size] or [1, heads, {context_length}, head size] "
+            f"per layer; found {', '.join(found[:3])}"
         )
     tensors = tuple(
-        CacheTensor(f"kv_cache_{'kv'[i % 2]}_{i // 2}", "value" if i % 2 else "key", shape)
+        CacheTensor(
+            f"kv_cache_{'kv'[i % 2]}_{i // 2}",
+            "value" if i % 2 else "key",
+            shape,
+            "bshd" if shape[1] == context_length else "bhsd",
+        )
         for i, shape in enumerate(leaves)
     )
     return CacheStructure(tensors, stacked=stacked, dtype=tf.float32)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from ..errors import InvalidOptionError, UnsupportedModelError
+from .reference import frozen_weights
 
 # Weights, and the counters and seeds that dropout and friends keep beside them.
 _EXPECTED_TYPES = {"float32", "int32", "int64", "uint32", "bool"}
@@ -53,8 +54,15 @@ def check_inputs(model: Any) -> None:
     """Refuse a model whose forward pass reads more than a text.
 
     Raises:
-        UnsupportedModelError: Its inputs are not token ids and their mask.
+        UnsupportedModelError: Its inputs are not token ids and their mask, or it holds copies of
+            weights.
     """
+    if shapes := frozen_weights(model):
+        raise UnsupportedModelError(
+            f"the layout 'forward' needs a forward pass that reads the model's weights; that of "
+            f"{type(model).__name__} holds a copy of one of shape {list(shapes[0])}, made when the "
+            "model was: use the layout 'prefill_decode'"
+        )
     expected = {"token_ids": "int32", "padding_mask": "int32"}
     inputs = getattr(model, "input", None)
     found = {name: x.dtype for name, x in inputs.items()} if isinstance(inputs, dict) else inputs
@@ -63,6 +71,11 @@ def check_inputs(model: Any) -> None:
             f"the layout 'forward' reads text alone; expected {type(model).__name__} to take "
             f"{expected}, found {found}"
         )
+
+
+def vocabulary_size(model: Any) -> int:
+    """How many tokens the model has a logit for; backbones have several names for it."""
+    return int(model.output.shape[-1])
 
 
 def position_limit(model: Any) -> int | None:

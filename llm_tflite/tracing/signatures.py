@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -23,6 +23,7 @@ import tensorflow as tf
 from ..errors import UnsupportedModelError
 from ..signature_names import Variant, signature_name
 from .cache_views import CacheViews
+from .cached_paths import cached_paths
 from .fold import fold, make_constant
 from .head import find_head
 from .interception import intercept
@@ -30,6 +31,7 @@ from .mask_views import additive_masks
 from .norm_views import NormViews
 from .probe import CacheStructure
 from .weight_views import Use, WeightView, WeightViews
+from .window_views import WindowViews
 
 # What is used as neither matrix nor table and is no larger than this stays a constant, for the
 # converter to fuse: biases [heads, size], norm scales.
@@ -120,7 +122,7 @@ def trace_signatures(
     for length, slots in variants:
         name = signature_name(length, slots)
         sized = cache.with_slots(slots) if slots else cache
-        recorded = _record(
+        recorded = record(
             model, sized, length or 1, logits=length is None or slots is not None, head=head
         )
         if length is None:
@@ -139,11 +141,13 @@ class Recording:
         inputs: Placeholders by the signature's names, without weights.
         outputs: Results by the signature's names.
         views: The variables that it could read.
+        written: Heads and head size that it writes to at most, by the cache's name.
     """
 
     inputs: dict[str, tf.Tensor]
     outputs: dict[str, tf.Tensor]
     views: list[WeightView]
+    written: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]]:
@@ -168,7 +172,7 @@ def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]
     return Signature(name, graph, inputs, outputs), weights
 
 
-def _record(
+def record(
     model: Any, cache: CacheStructure, length: int, *, logits: bool, head: str | None
 ) -> Recording:
     """Run the model's code on symbolic tensors.
@@ -194,18 +198,20 @@ def _record(
             inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
         caches = CacheViews()
         weights = WeightViews(named_variables(model), head=None if row is None else head, row=row)
-        with through_views(weights, caches):
+        told = {"padding_mask": tf.ones([1, cache.slots], tf.int32)} if cache.explicit_mask else {}
+        with through_views(weights, caches), cached_paths(model):
             logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
             scores, _, updated = model.call_with_cache(
-                inputs["tokens"], cache.pack(logical), inputs["input_pos"][0]
+                inputs["tokens"], cache.pack(logical), inputs["input_pos"][0], **told
             )
             unpacked = cache.unpack(updated)
             outputs = {t.name: caches.stored(unpacked[t.name], t) for t in cache.tensors}
+            written = {t.name: caches.written(unpacked[t.name], t) for t in cache.tensors}
         if logits:
             if scores.shape[1] != 1:  # the head was not found, and made them for every token
                 scores = tf.gather(scores, row, axis=1)
             outputs["logits"] = tf.cast(scores, tf.float32)
-    return Recording(inputs, outputs, weights.views)
+    return Recording(inputs, outputs, weights.views, written)
 
 
 def named_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
@@ -216,7 +222,9 @@ def named_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
 @contextlib.contextmanager
 def through_views(weights: WeightViews, *others: Any) -> Iterator[None]:
     """Run model code through the views of weights, norms and masks, and those of ``others``."""
-    with intercept(*others, weights, NormViews()), additive_masks(), weights.scope():
+    windows = WindowViews()
+    views = (*others, weights, NormViews(), windows)
+    with intercept(*views), windows.band_parts(), additive_masks(), weights.scope():
         yield
 
 

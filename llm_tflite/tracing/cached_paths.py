@@ -1,0 +1,111 @@
+"""Layers whose cached path says something else than their forward pass, and what to run instead.
+
+The forward pass is what the model was trained with, so it is what a file follows. Each rule knows
+its layers by what they are made of; ``docs/keras_differences.md`` tells their story.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+
+@dataclass(frozen=True)
+class CachedPath:
+    """One rule.
+
+    Attributes:
+        parts: Attributes that its layers have.
+        call: What they do instead of their own ``call``, which is its first argument.
+        note: In what the file differs from Keras' ``generate``, in one sentence.
+    """
+
+    parts: frozenset[str]
+    call: Callable[..., Any]
+    note: str
+
+    def layers(self, model: Any) -> list[Any]:
+        """The layers of a model that the rule is for."""
+        layers = model._flatten_layers(include_self=False, recursive=True)
+        return [layer for layer in layers if all(hasattr(layer, part) for part in self.parts)]
+
+
+def _rotate_once(
+    layer: Any,
+    original: Callable[..., Any],
+    hidden_states: Any,
+    attention_mask: Any = None,
+    cache: Any = None,
+    cache_update_index: Any = None,
+    training: Any = None,
+) -> Any:
+    """Rotate queries and keys to their positions, and cache the keys that way.
+
+    KerasHub 0.32 caches keys as they are and rotates the whole cache at every step. The slots'
+    numbers are the right positions for that; for the step's queries it counts from 0 too.
+    """
+    if cache is None or cache_update_index is None:
+        return original(hidden_states, attention_mask, cache, cache_update_index, training)
+    ops = keras.ops
+
+    def rotated(x: Any) -> Any:
+        turned = layer.rotary_embedding_layer(
+            x[..., : layer.rotary_dim], start_index=cache_update_index
+        )
+        return ops.concatenate((turned, x[..., layer.rotary_dim :]), axis=-1)
+
+    query, key, value = ops.split(layer._qkv_dense(hidden_states), 3, axis=-1)
+    start = [0, cache_update_index, 0, 0]
+    key = ops.slice_update(cache[:, 0, ...], start, rotated(key))
+    value = ops.slice_update(cache[:, 1, ...], start, value)
+    output = layer._compute_attention(
+        rotated(query), key, value, attention_mask=attention_mask, training=training
+    )
+    output = ops.reshape(output, (*output.shape[:2], layer.hidden_dim))
+    return layer._output_dense(output), ops.stack((key, value), axis=1)
+
+
+CACHED_PATHS = (
+    CachedPath(
+        parts=frozenset(
+            (
+                "rotary_embedding_layer",
+                "rotary_dim",
+                "hidden_dim",
+                "_qkv_dense",
+                "_compute_attention",
+                "_output_dense",
+            )
+        ),
+        call=_rotate_once,
+        note="differs from Keras' generate, which rotates every query to position 0 once it "
+        "decodes with a cache: this file follows the model's forward pass",
+    ),
+)
+
+
+def differences(model: Any) -> list[str]:
+    """In what a file of the model differs from Keras' ``generate``."""
+    return [path.note for path in CACHED_PATHS if path.layers(model)]
+
+
+@contextlib.contextmanager
+def cached_paths(model: Any) -> Iterator[None]:
+    """Make the layers that a rule is for follow it until the block ends."""
+    changed = []
+    try:
+        for path in CACHED_PATHS:
+            for layer in path.layers(model):
+                call = functools.partial(path.call, layer, layer.call)
+                # Keras guards attributes of layers, so the rule goes in, and out, behind its back.
+                object.__setattr__(layer, "call", call)
+                changed.append(layer)
+        yield
+    finally:
+        for layer in changed:
+            object.__delattr__(layer, "call")

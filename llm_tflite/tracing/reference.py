@@ -1,0 +1,82 @@
+"""The logits that a converted model is compared with: the Keras model's own, of a whole text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from .cache_usage import used_cache
+
+# What a forward pass over a text may ask for; anything else is an image, a sound or their places.
+_OF_A_TEXT = {"token_ids", "padding_mask", "position_ids"}
+
+
+def keras_logits(
+    model: Any, tokens: Sequence[int], mask: npt.NDArray[np.int32] | None = None
+) -> npt.NDArray[np.float32]:
+    """The model's own full forward pass over one text: float32 ``[len(tokens), V]``.
+
+    Args:
+        model: The Keras model.
+        tokens: The text.
+        mask: int32 ``[len(tokens)]``, 0 for padding; by default there is none.
+    """
+    ids = np.array([tokens], np.int32)
+    inputs = {
+        "token_ids": ids,
+        "padding_mask": np.ones_like(ids) if mask is None else mask[None],
+        "position_ids": np.arange(len(tokens), dtype=np.int32)[None],
+    }
+    if mask is None and not reads_text_alone(model):
+        logits = _through_the_cache(model, ids)
+    else:
+        asked = {name: inputs[name] for name in _input_names(model)}
+        logits = model(asked, training=False)
+    result: npt.NDArray[np.float32] = np.asarray(logits, np.float32)[0]
+    return result
+
+
+def reads_text_alone(model: Any) -> bool:
+    """Whether the functional model can be asked for the logits of a text, and answers for itself.
+
+    Gemma 3n's computes logits outside of any layer: with the weights of the day it was made.
+    """
+    return {"token_ids"} <= _input_names(model) <= _OF_A_TEXT and not frozen_weights(model)
+
+
+def frozen_weights(model: Any) -> list[tuple[int, ...]]:
+    """Shapes of the matrices that the functional model holds copies of, as arguments of a plain op.
+
+    They do not follow the model's variables when these change.
+    """
+    shapes = {tuple(v.shape) for v in model.variables if len(v.shape) > 1}
+    shapes |= {shape[::-1] for shape in shapes}
+    found = []
+    for operation in getattr(model, "operations", ()):
+        for node in operation._inbound_nodes:
+            for argument in tf.nest.flatten((node.arguments.args, node.arguments.kwargs)):
+                array = isinstance(argument, (tf.Tensor, tf.Variable, np.ndarray))
+                if array and tuple(argument.shape) in shapes:
+                    found.append(tuple(argument.shape))
+    return found
+
+
+def _input_names(model: Any) -> set[str]:
+    inputs = getattr(model, "input", None)
+    return set(inputs) if isinstance(inputs, dict) else set()
+
+
+def _through_the_cache(model: Any, ids: npt.NDArray[np.int32]) -> Any:
+    """One step over the whole text, with a cache that is empty and just as long.
+
+    It is not told of images, and its head reads the weights of today.
+    """
+    cache = used_cache(model, ids.shape[1])
+    empty = {place.name: tf.zeros(place.logical_shape) for place in cache.places}
+    told = {"padding_mask": keras.ops.ones_like(ids)} if cache.explicit_mask else {}
+    return model.call_with_cache(ids, cache.pack(empty), 0, **told)[0]

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 import llm_tflite as lt
-from llm_tflite.conversion.agreement import FLOAT_TOLERANCE, keras_logits
+from llm_tflite.conversion.agreement import FLOAT_TOLERANCE
 from llm_tflite.demo.families import FAMILIES, Family
+from llm_tflite.tracing.reference import keras_logits
 
 from .cache_relayouts import cache_relayouts
 

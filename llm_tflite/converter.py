@@ -191,7 +191,7 @@ class Converter:
             library=Library("llm_tflite", __version__),
             layout=self._plan.layout,
             model=self._plan.facts(parameters),
-            cache=tuple(CacheBuffer(t.name, t.shape, "float32") for t in core.cache),
+            cache=tuple(CacheBuffer(t.name, t.shape, "float32", t.slot_axis) for t in core.cache),
             tokens=Tokens(
                 start=tokenizer.start if tokenizer else None,
                 stop=tuple(tokenizer.stop) if tokenizer else (),

@@ -1,4 +1,4 @@
-"""The memory of one generation: its key-value caches, and the calls that fill them."""
+"""The memory of one generation: its caches and states, and the calls that fill them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ _IDLE_STATES = 2
 
 @dataclass(frozen=True)
 class _Call:
-    """One signature with all that a run needs, made once and used for every token."""
+    """One signature with all that a run needs, made once and used for every token.
+
+    Attributes:
+        signature: Its name.
+        token_array: The tokens of a call, to be filled.
+        position_array: Their places, to be filled.
+        inputs: A buffer for every input.
+        outputs: A buffer for every output; those of slots are inputs too.
+    """
 
     signature: str
     token_array: npt.NDArray[np.int32]
@@ -38,7 +46,8 @@ class DecodingState:
     """The caches of one generation, and how far they are filled.
 
     A text begins in the smallest caches that the model has graphs for and moves to larger ones as
-    it grows: attention takes the time of what is allocated.
+    it grows: attention takes the time of what is allocated. States, which have no slots, begin with
+    zeros and never see a pad.
 
     Attributes:
         position: How many tokens the caches hold; the next one goes to this slot.
@@ -54,6 +63,7 @@ class DecodingState:
         self._slots = self.sizes[0]
         # The runtime holds on to every buffer that it has seen, so none is ever given back.
         self._caches: dict[int, dict[str, Buffer]] = {}
+        self._spares: dict[int, dict[str, Buffer]] = {}
         self._logits: Buffer | None = None
         self._calls: dict[tuple[int, int | None], _Call] = {}
 
@@ -108,6 +118,7 @@ class DecodingState:
     def _run_chunks(self, tokens: Sequence[int], lengths: Sequence[int] | None) -> list[_Call]:
         """Fill the caches from the first slot on; returns the calls that were made."""
         facts = self._manifest.model
+        self._clear(self._slots, states_only=True)
         whole = self._slots == facts.context_length
         ladder = prefill_ladder(
             facts.prefill_lengths, facts.short_caches, None if whole else self._slots
@@ -115,7 +126,9 @@ class DecodingState:
         if lengths is not None:
             ladder = [length for length in ladder if length in lengths]
         calls = []
-        for step in plan_chunks(len(tokens), lengths=[1, *ladder], capacity=self._slots):
+        # Without room behind the tokens, the plan has no pads.
+        capacity = len(tokens) if facts.exact_prefill else self._slots
+        for step in plan_chunks(len(tokens), lengths=[1, *ladder], capacity=capacity):
             call = self._call(step.length if step.length in ladder else None)
             call.token_array[: step.count] = tokens[step.start : step.start + step.count]
             call.token_array[step.count :] = 0
@@ -131,6 +144,10 @@ class DecodingState:
         call.inputs["input_pos"].write(positions)
         if "logits_row" in call.inputs:
             call.inputs["logits_row"].write(np.array([count - 1], np.int32))
+        caches, spares = self._caches[self._slots], self._spares[self._slots]
+        for name in spares:
+            call.inputs[name], call.outputs[name] = caches[name], spares[name]
+            caches[name], spares[name] = spares[name], caches[name]
         self._model.run(call.signature, call.inputs, call.outputs)
 
     def _scores(self, call: _Call) -> Logits:
@@ -156,7 +173,7 @@ class DecodingState:
             self._caches[self._slots][cache.name].write(values)
 
     def filled(self, cache: CacheBuffer) -> npt.NDArray[np.float32]:
-        """What a cache holds of the tokens so far: its shape with S = ``position``."""
+        """What a cache holds of the tokens so far: its shape with S = ``position``, or a state."""
         shape = cache_shape(cache, self.position)
         return self._read(cache, self._slots)[tuple(map(slice, shape))].copy()
 
@@ -167,17 +184,26 @@ class DecodingState:
         )
         return values.reshape(shape)
 
-    def _clear(self, slots: int) -> None:
+    def _clear(self, slots: int, *, states_only: bool = False) -> None:
         for cache in self._manifest.cache:
+            if slots not in self._caches or (states_only and cache.slot_axis is not None):
+                continue
             # New memory is zeros, and takes no room until it is written to.
             if (values := self._read(cache, slots)).view(np.uint8).any():
                 self._caches[slots][cache.name].write(np.zeros_like(values))
 
     def _allocate(self, signature: str) -> None:
         """Make the caches that a graph asks for; what they hold is undefined."""
+        caches = self._manifest.cache
         self._caches[self._slots] = {
+            cache.name: self._model.input_buffer(signature, cache.name) for cache in caches
+        }
+        # Nothing promises that a graph reads a state for the last time before it writes the new
+        # one, as it does with slots; so states have two buffers, which change places.
+        self._spares[self._slots] = {
             cache.name: self._model.input_buffer(signature, cache.name)
-            for cache in self._manifest.cache
+            for cache in caches
+            if cache.slot_axis is None
         }
 
     def _signature(self, length: int | None, slots: int) -> str:
@@ -197,7 +223,7 @@ class DecodingState:
             name: caches.get(name) or self._model.input_buffer(signature, name)
             for name in self._model.signatures[signature].inputs
         }
-        # The same buffer in and out: the cache is updated in place and never copied.
+        # The same buffer in and out: slots are updated in place and never copied.
         outputs = {
             name: caches.get(name) or self._logits_buffer(signature)
             for name in self._model.signatures[signature].outputs
@@ -286,14 +312,11 @@ def check_signatures(
 
 
 def cache_shape(cache: CacheBuffer, slots: int) -> tuple[int, ...]:
-    """Shape of a cache with S = ``slots``: keys ``[1, Hkv, S, D]``, values ``[1, Hkv, D, S]``."""
-    axis = slot_axis(cache.name)
+    """Shape of a cache with ``slots`` along its axis of slots; a state has but one shape."""
+    axis = cache.slot_axis
+    if axis is None:
+        return cache.shape
     return (*cache.shape[:axis], slots, *cache.shape[axis + 1 :])
-
-
-def slot_axis(cache: str) -> int:
-    """The axis along which tokens lie in the cache of that name."""
-    return 2 if cache.startswith("kv_cache_k") else 3
 
 
 def _check_tensors(

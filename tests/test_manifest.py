@@ -28,8 +28,9 @@ def example(**changes: Any) -> Manifest:
         layout="prefill_decode",
         model=Model("GPT2CausalLM", 124_439_808, 50257, 1024, (8, 32, 128)),
         cache=(
-            CacheBuffer("kv_cache_k_0", (1, 12, 1024, 64), "float32"),
-            CacheBuffer("kv_cache_v_0", (1, 12, 64, 1024), "float16"),
+            CacheBuffer("kv_cache_k_0", (1, 12, 1024, 64), "float32", 2),
+            CacheBuffer("kv_cache_v_0", (1, 12, 64, 1024), "float16", 3),
+            CacheBuffer("state_0_1", (1, 4, 8), "float32", None),
         ),
         tokens=Tokens(None, (50256,)),
         tokenizer=TokenizerFacts("hf"),

@@ -14,6 +14,7 @@ from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
 from ..tracing.requirements import check_context
+from ..tracing.signatures import learn_cache
 from .agreement import Choices
 from .check_caches import check_caches, choices_of_caches
 from .plan import checked_length, default_length, sample_prompt
@@ -45,8 +46,10 @@ class PrefillDecodePlan:
             prefill_lengths = [t for t in _DEFAULT_LADDER if t <= context_length]
         self._context_length = checked_length("context_length", context_length)
         self._prefill_lengths = _checked_ladder(prefill_lengths, self._context_length)
-        self._short_caches = tuple(s for s in _SHORT_CACHES if s < self._context_length)
         check_context(model, "context_length", self._context_length)
+        self._cache = learn_cache(model, self._context_length)
+        slotted = any(tensor.slot_axis is not None for tensor in self._cache.tensors)
+        self._short_caches = tuple(s for s in _SHORT_CACHES if slotted and s < self._context_length)
         self._model = model
         self._tokenizer = tokenizer
 
@@ -58,7 +61,7 @@ class PrefillDecodePlan:
             self._model,
             stream,
             strategy=strategy,
-            context_length=self._context_length,
+            cache=self._cache,
             prefill_lengths=self._prefill_lengths,
             short_caches=self._short_caches,
             report=report,
@@ -73,6 +76,7 @@ class PrefillDecodePlan:
             context_length=self._context_length,
             prefill_lengths=self._prefill_lengths,
             short_caches=self._short_caches,
+            exact_prefill=self._cache.exact_prefill,
         )
 
     def text_facts(self) -> None:

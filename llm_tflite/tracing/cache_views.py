@@ -20,6 +20,7 @@ from tensorflow.python.framework import tensor_util
 
 from .einsum import Equation, is_identity, permutation
 from .probe import CacheTensor
+from .states import StateTensor
 
 Op = Callable[..., Any]
 
@@ -43,14 +44,18 @@ class CacheViews:
         # By the name of a product: how to make it again from other activations.
         self._products: dict[str, tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]] = {}
 
-    def register(self, stored: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
+    def register(self, stored: tf.Tensor, tensor: CacheTensor | StateTensor) -> tf.Tensor:
         """Return the logical form of a stored cache; using it is using the cache."""
+        if isinstance(tensor, StateTensor):
+            return stored
         logical = tf.transpose(stored, tensor.inverse_permutation)
         self._views[logical.name] = _View(stored, tensor)
         return logical
 
-    def stored(self, logical: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
+    def stored(self, logical: tf.Tensor, tensor: CacheTensor | StateTensor) -> tf.Tensor:
         """Return the stored form of a logical cache, without a copy where it is a view."""
+        if isinstance(tensor, StateTensor):
+            return _source(logical)
         view = self._find(logical)
         return view.stored if view else tf.transpose(logical, tensor.permutation)
 

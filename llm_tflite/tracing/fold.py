@@ -13,26 +13,30 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import tensor_util
 
+from .tensor_lists import pack_lists
 
-def fold(graph: Any, outputs: list[str]) -> Any:
+
+def fold(graph: Any, inputs: list[str], outputs: list[str]) -> Any:
     """Return the part of a GraphDef that ``outputs`` (tensor names) need, simplified.
 
     Args:
         graph: A ``tf.compat.v1.GraphDef``; it is changed in place.
+        inputs: Names of placeholders that are kept, needed or not.
         outputs: Names such as ``"Identity:0"``.
     """
     for node in graph.node:
         # Keras marks silu with a custom gradient whose function is not part of an inference graph.
         node.attr.pop("_gradient_op_type", None)
+    pack_lists(graph)
     _index_stacks(graph)
     _concatenate_stacks(graph)
-    return _reachable(graph, outputs)
+    return _reachable(graph, inputs + outputs)
 
 
-def _reachable(graph: Any, outputs: list[str]) -> Any:
-    """A GraphDef of the nodes that ``outputs`` depend on, in their order."""
+def _reachable(graph: Any, wanted: list[str]) -> Any:
+    """A GraphDef of the nodes that ``wanted`` depend on, in their order."""
     nodes = {node.name: node for node in graph.node}
-    pending = [name.split(":")[0] for name in outputs]
+    pending = [name.split(":")[0] for name in wanted]
     needed: set[str] = set()
     while pending:
         name = pending.pop()

@@ -10,11 +10,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import tensorflow as tf
 
 from ..errors import UnsupportedModelError
+from .states import CachePart, CompositeCache, StateStack
 
 Kind = Literal["key", "value"]
 
@@ -49,6 +50,11 @@ class CacheTensor:
         return (0, 2, 1, 3) if self.kind == "key" else (0, 3, 1, 2)
 
     @property
+    def slot_axis(self) -> int:
+        """The axis of ``shape`` along which tokens lie."""
+        return self.permutation.index(1)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Stored form: keys ``(1, Hkv, S, D)``, values ``(1, Hkv, D, S)``."""
         return tuple(self.logical_shape[axis] for axis in self.permutation)
@@ -67,6 +73,16 @@ class CacheStructure:
     tensors: tuple[CacheTensor, ...]
     stacked: bool
     dtype: tf.DType
+
+    @property
+    def slots(self) -> int:
+        """How many tokens a text may have."""
+        return self.tensors[0].slots
+
+    @property
+    def exact_prefill(self) -> bool:
+        """Whether a pad would be remembered: no, the next token takes its slot."""
+        return False
 
     def with_slots(self, slots: int) -> CacheStructure:
         """Return the same structure for a context of another length."""
@@ -96,18 +112,37 @@ class CacheStructure:
         return {tensor.name: leaf for tensor, leaf in zip(self.tensors, leaves, strict=True)}
 
 
+Cache: TypeAlias = CacheStructure | CompositeCache
+
+
+class _TextInputs(dict[str, Any]):
+    """What ``generate_step`` is given; families have further ids and masks of their own."""
+
+    def __init__(self, ids: tf.Tensor) -> None:
+        super().__init__(token_ids=ids, padding_mask=tf.cast(ids, tf.bool))
+
+    def __missing__(self, name: str) -> tf.Tensor:
+        for known, value in self.items():
+            if name.endswith(known):
+                return value
+        raise UnsupportedModelError(
+            f"expected generate_step to read a text, as token_ids and padding_mask; it asks for "
+            f"{name!r} too, which this layout does not give"
+        )
+
+
 class _Recorded(Exception):  # noqa: N818 - carries a result out of a trace, it is no failure
     def __init__(self, cache: Any) -> None:
         super().__init__()
         self.cache = cache
 
 
-def probe_cache(model: Any, context_length: int) -> CacheStructure:
+def probe_cache(model: Any, context_length: int) -> Cache:
     """Say which cache the model would use for a context of ``context_length`` tokens.
 
     Raises:
-        UnsupportedModelError: The model has no ``call_with_cache``, or its cache is not made of
-            keys and values ``[1, S, H, D]`` per layer.
+        UnsupportedModelError: The model has no ``call_with_cache``, or its cache is neither made of
+            keys and values ``[1, S, H, D]`` per layer nor a tuple with states of another form.
     """
     signature = inspect.signature(model.call_with_cache)
 
@@ -117,7 +152,7 @@ def probe_cache(model: Any, context_length: int) -> CacheStructure:
     @tf.function(autograph=False)
     def first_step() -> None:
         ids = tf.zeros([1, context_length], tf.int32)
-        model.generate_step({"token_ids": ids, "padding_mask": tf.cast(ids, tf.bool)})
+        model.generate_step(_TextInputs(ids))
 
     # Keras guards attributes of models, so the recorder goes in, and out, behind its back.
     object.__setattr__(model, "call_with_cache", record)
@@ -132,7 +167,32 @@ def probe_cache(model: Any, context_length: int) -> CacheStructure:
         )
     finally:
         object.__delattr__(model, "call_with_cache")
-    return _describe(cache, context_length, type(model).__name__)
+    name = type(model).__name__
+    if isinstance(cache, (tuple, list)) and cache and all(map(tf.is_tensor, cache)):
+        layers = getattr(model.backbone, "num_layers", None)
+        return _composite(cache, context_length, layers, name)
+    return _describe(cache, context_length, name)
+
+
+def _composite(
+    cache: tuple[Any, ...] | list[Any], context_length: int, layers: int | None, model_name: str
+) -> CompositeCache:
+    parts: list[CachePart] = []
+    states = 0
+    for element in cache:
+        shape = tuple(element.shape)
+        if len(shape) == 6 and shape[2:4] == (2, context_length):
+            parts.append(_describe(element, context_length, model_name))
+            continue
+        if element.dtype != tf.float32 or None in shape:
+            raise UnsupportedModelError(
+                f"expected {model_name} to keep states of float32 in tensors of fixed shapes; "
+                f"found {element.dtype.name}{list(shape)}"
+            )
+        parts.append(StateStack.of(states, shape, layers))
+        states += 1
+    nest = list if isinstance(cache, list) else tuple
+    return CompositeCache(tuple(parts), nest, context_length, tf.float32)
 
 
 def _describe(cache: Any, context_length: int, model_name: str) -> CacheStructure:

@@ -23,12 +23,14 @@ import tensorflow as tf
 from ..errors import UnsupportedModelError
 from ..signature_names import Variant, signature_name
 from .cache_views import CacheViews
+from .cached_call import cached_call
 from .fold import fold, make_constant
 from .head import find_head
 from .interception import intercept
 from .mask_views import additive_masks
 from .norm_views import NormViews
-from .probe import CacheStructure
+from .probe import Cache, probe_cache
+from .states import CompositeCache
 from .weight_views import Use, WeightView, WeightViews
 
 # What is used as neither matrix nor table and is no larger than this stays a constant, for the
@@ -98,9 +100,23 @@ class WeightInputs:
         self._weights[weight.name] = replace(weight, uses=known.uses | weight.uses)
 
 
+def learn_cache(model: Any, context_length: int) -> Cache:
+    """Say which cache the signatures of a model carry for a context of ``context_length`` tokens.
+
+    Raises:
+        UnsupportedModelError: It is of a form that is not known here.
+    """
+    cache = probe_cache(model, context_length)
+    if isinstance(cache, CompositeCache):
+        recorded = _record(model, cache, 1, logits=False, head=None)
+        idle = {name for name, out in recorded.outputs.items() if out is recorded.inputs[name]}
+        cache = replace(cache, idle=frozenset(idle))
+    return cache
+
+
 def trace_signatures(
     model: Any,
-    cache: CacheStructure,
+    cache: Cache,
     variants: Iterable[Variant],
     weights: WeightInputs,
 ) -> Iterator[Signature]:
@@ -151,6 +167,7 @@ def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]
     inputs, outputs, views = dict(recorded.inputs), recorded.outputs, recorded.views
     graph = fold(
         next(iter(outputs.values())).graph.as_graph_def(add_shapes=True),
+        [tensor.name for tensor in inputs.values()],
         [tensor.name for tensor in outputs.values()],
     )
     nodes = {node.name: node for node in graph.node}
@@ -168,9 +185,7 @@ def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]
     return Signature(name, graph, inputs, outputs), weights
 
 
-def _record(
-    model: Any, cache: CacheStructure, length: int, *, logits: bool, head: str | None
-) -> Recording:
+def _record(model: Any, cache: Cache, length: int, *, logits: bool, head: str | None) -> Recording:
     """Run the model's code on symbolic tensors.
 
     Args:
@@ -196,8 +211,8 @@ def _record(
         weights = WeightViews(named_variables(model), head=None if row is None else head, row=row)
         with through_views(weights, caches):
             logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
-            scores, _, updated = model.call_with_cache(
-                inputs["tokens"], cache.pack(logical), inputs["input_pos"][0]
+            scores, updated = cached_call(
+                model, inputs["tokens"], cache.pack(logical), inputs["input_pos"][0]
             )
             unpacked = cache.unpack(updated)
             outputs = {t.name: caches.stored(unpacked[t.name], t) for t in cache.tensors}

@@ -46,8 +46,8 @@ class DecodingState:
     """The caches of one generation, and how far they are filled.
 
     A text begins in the smallest caches that the model has graphs for and moves to larger ones as
-    it grows: attention takes the time of what is allocated. States, which have no slots, begin with
-    zeros and never see a pad.
+    it grows: attention takes the time of what is allocated. States, which have no slots, never see
+    a pad.
 
     Attributes:
         position: How many tokens the caches hold; the next one goes to this slot.
@@ -75,8 +75,8 @@ class DecodingState:
     def clear(self) -> None:
         """Write zeros over the caches, so that nothing of what they held can reach a result.
 
-        Starting again from position 0 does not need this: the mask gives stale slots the weight
-        zero. But zero times NaN is NaN, so it does after a result that was not finite.
+        Starting again from position 0 does not need this: the graph gives stale slots and states
+        the weight zero. But zero times NaN is NaN, so it does after a result that was not finite.
         """
         for slots in self._caches:
             self._clear(slots)
@@ -118,7 +118,6 @@ class DecodingState:
     def _run_chunks(self, tokens: Sequence[int], lengths: Sequence[int] | None) -> list[_Call]:
         """Fill the caches from the first slot on; returns the calls that were made."""
         facts = self._manifest.model
-        self._clear(self._slots, states_only=True)
         whole = self._slots == facts.context_length
         ladder = prefill_ladder(
             facts.prefill_lengths, facts.short_caches, None if whole else self._slots
@@ -184,10 +183,8 @@ class DecodingState:
         )
         return values.reshape(shape)
 
-    def _clear(self, slots: int, *, states_only: bool = False) -> None:
+    def _clear(self, slots: int) -> None:
         for cache in self._manifest.cache:
-            if slots not in self._caches or (states_only and cache.slot_axis is not None):
-                continue
             # New memory is zeros, and takes no room until it is written to.
             if (values := self._read(cache, slots)).view(np.uint8).any():
                 self._caches[slots][cache.name].write(np.zeros_like(values))
@@ -207,8 +204,9 @@ class DecodingState:
         }
 
     def _signature(self, length: int | None, slots: int) -> str:
-        whole = slots == self._manifest.model.context_length
-        return signature_name(length, None if whole else slots)
+        facts = self._manifest.model
+        whole = slots == facts.context_length
+        return signature_name(length, None if whole else slots, exact=facts.exact_prefill)
 
     def _call(self, length: int | None) -> _Call:
         """The graph that reads ``length`` tokens, or decodes one, with the caches in use."""
@@ -291,7 +289,7 @@ def check_signatures(
     if variants is None:
         variants = signature_variants(facts.prefill_lengths, facts.short_caches)
     for length, slots in variants:
-        name = signature_name(length, slots)
+        name = signature_name(length, slots, exact=facts.exact_prefill)
         if name not in model.signatures:
             raise IncompatibleArtifactError(f"the model lacks the signature {name!r}")
         caches = {

@@ -104,7 +104,8 @@ def _opened(
     """
     return_freed_memory()  # of what was open before
     variants = [(length, slots) for length in lengths]
-    with only_signatures(path, {signature_name(*variant) for variant in variants}):
+    exact = manifest.model.exact_prefill
+    with only_signatures(path, {signature_name(*v, exact=exact) for v in variants}):
         runtime = RuntimeModel(str(path))
         try:
             check_signatures(runtime, manifest, variants)
@@ -160,7 +161,7 @@ class _CacheCheck:
     def _chain(self, slots: int | None, lengths: Sequence[int | None]) -> dict[str, Any]:
         """Compare each graph with the next smaller one, on a prompt that both read."""
         return {
-            signature_name(larger): self._compare(
+            self._name(larger, None): self._compare(
                 (smaller, slots), (larger, slots), (larger or 1) // (smaller or 1)
             )
             for smaller, larger in pairwise(lengths)
@@ -177,7 +178,7 @@ class _CacheCheck:
         tokens = self._random_tokens(count)
         expected, found = (self._read(*variant, tokens) for variant in (reference, tested))
         found = {name: values for name, values in found.items() if name in expected}
-        names = signature_name(*reference), signature_name(*tested)
+        names = self._name(*reference), self._name(*tested)
         return compare_caches(names, expected, found, self._lossless)
 
     def _check_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
@@ -187,7 +188,7 @@ class _CacheCheck:
             state.prefill(tokens[:-1], lengths=lengths)
             decoded = state.decode(tokens[-1])
             read = state.read(tokens, lengths=lengths)
-        name = signature_name(length, slots)
+        name = self._name(length, slots)
         return compare_logits(name, read[None], decoded[None], self._lossless)
 
     def _read(self, length: int | None, slots: int | None, tokens: list[int]) -> dict[str, Logits]:
@@ -212,6 +213,9 @@ class _CacheCheck:
             kinds.setdefault(cache.name.rpartition("_")[0], []).append(cache)
         for caches in kinds.values():
             yield from caches[-_LAYERS:]
+
+    def _name(self, length: int | None, slots: int | None) -> str:
+        return signature_name(length, slots, exact=self._facts.exact_prefill)
 
     def _ladder(self, slots: int | None) -> list[int]:
         return prefill_ladder(self._facts.prefill_lengths, self._facts.short_caches, slots)

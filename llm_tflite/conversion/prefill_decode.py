@@ -48,6 +48,8 @@ class PrefillDecodePlan:
         self._prefill_lengths = _checked_ladder(prefill_lengths, self._context_length)
         check_context(model, "context_length", self._context_length)
         self._cache = learn_cache(model, self._context_length)
+        if self._cache.exact_prefill:  # for LiteRT-LM and the end of a prompt
+            self._prefill_lengths = tuple(sorted({1, *self._prefill_lengths}))
         slotted = any(tensor.slot_axis is not None for tensor in self._cache.tensors)
         self._short_caches = tuple(s for s in _SHORT_CACHES if slotted and s < self._context_length)
         self._model = model

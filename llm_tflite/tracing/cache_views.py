@@ -20,7 +20,6 @@ from tensorflow.python.framework import tensor_util
 
 from .einsum import Equation, is_identity, permutation
 from .probe import CacheTensor
-from .states import StateTensor
 
 Op = Callable[..., Any]
 
@@ -44,25 +43,21 @@ class CacheViews:
         # By the name of a product: how to make it again from other activations.
         self._products: dict[str, tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]] = {}
 
-    def register(self, stored: tf.Tensor, tensor: CacheTensor | StateTensor) -> tf.Tensor:
+    def register(self, stored: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
         """Return the logical form of a stored cache; using it is using the cache."""
-        if isinstance(tensor, StateTensor):
-            return stored
         logical = tf.transpose(stored, tensor.inverse_permutation)
         self._views[logical.name] = _View(stored, tensor)
         return logical
 
-    def stored(self, logical: tf.Tensor, tensor: CacheTensor | StateTensor) -> tf.Tensor:
+    def stored(self, logical: tf.Tensor, tensor: CacheTensor) -> tf.Tensor:
         """Return the stored form of a logical cache, without a copy where it is a view."""
-        if isinstance(tensor, StateTensor):
-            return _source(logical)
         view = self._find(logical)
         return view.stored if view else tf.transpose(logical, tensor.permutation)
 
     def _find(self, tensor: Any) -> _View | None:
         if not tf.is_symbolic_tensor(tensor):
             return None
-        return self._views.get(_source(tensor).name)
+        return self._views.get(source(tensor).name)
 
     def slice_update(self, original: Op, inputs: Any, start_indices: Any, updates: Any) -> Any:
         """Write in place with one DYNAMIC_UPDATE_SLICE."""
@@ -173,7 +168,7 @@ def _product(equation: Equation, at: int, view: _View, other: tf.Tensor) -> tf.T
     return product if is_identity(axes) else tf.transpose(product, axes)
 
 
-def _source(tensor: tf.Tensor) -> tf.Tensor:
+def source(tensor: tf.Tensor) -> tf.Tensor:
     """Follow ``stack`` followed by indexing, and identities, back to the tensor that went in.
 
     This is how a view survives KerasHub's stacked cache: ``cache[:, i, ...][:, 0, ...]`` of
@@ -193,7 +188,7 @@ def _element(tensor: tf.Tensor) -> tf.Tensor | None:
     op = tensor.op
     if op.type != "StridedSlice":
         return None
-    pack = _source(op.inputs[0]).op
+    pack = source(op.inputs[0]).op
     if pack.type != "Pack" or op.get_attr("shrink_axis_mask") != 1 << pack.get_attr("axis"):
         return None
     begin = tensor_util.constant_value(op.inputs[1])

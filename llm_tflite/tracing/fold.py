@@ -16,12 +16,11 @@ from tensorflow.python.framework import tensor_util
 from .tensor_lists import pack_lists
 
 
-def fold(graph: Any, inputs: list[str], outputs: list[str]) -> Any:
+def fold(graph: Any, outputs: list[str]) -> Any:
     """Return the part of a GraphDef that ``outputs`` (tensor names) need, simplified.
 
     Args:
         graph: A ``tf.compat.v1.GraphDef``; it is changed in place.
-        inputs: Names of placeholders that are kept, needed or not.
         outputs: Names such as ``"Identity:0"``.
     """
     for node in graph.node:
@@ -30,13 +29,13 @@ def fold(graph: Any, inputs: list[str], outputs: list[str]) -> Any:
     pack_lists(graph)
     _index_stacks(graph)
     _concatenate_stacks(graph)
-    return _reachable(graph, inputs + outputs)
+    return _reachable(graph, outputs)
 
 
-def _reachable(graph: Any, wanted: list[str]) -> Any:
-    """A GraphDef of the nodes that ``wanted`` depend on, in their order."""
+def _reachable(graph: Any, outputs: list[str]) -> Any:
+    """A GraphDef of the nodes that ``outputs`` depend on, in their order."""
     nodes = {node.name: node for node in graph.node}
-    pending = [name.split(":")[0] for name in wanted]
+    pending = [name.split(":")[0] for name in outputs]
     needed: set[str] = set()
     while pending:
         name = pending.pop()

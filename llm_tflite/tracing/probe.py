@@ -177,11 +177,11 @@ def probe_cache(model: Any, context_length: int) -> Cache:
 def _composite(
     cache: tuple[Any, ...] | list[Any], context_length: int, layers: int | None, model_name: str
 ) -> CompositeCache:
+    shapes = [tuple(element.shape) for element in cache]
+    stacks = [len(s) == 6 and s[2:4] == (2, context_length) for s in shapes]
     parts: list[CachePart] = []
-    states = 0
-    for element in cache:
-        shape = tuple(element.shape)
-        if len(shape) == 6 and shape[2:4] == (2, context_length):
+    for element, shape, stack in zip(cache, shapes, stacks, strict=True):
+        if stack:
             parts.append(_describe(element, context_length, model_name))
             continue
         if element.dtype != tf.float32 or None in shape:
@@ -189,8 +189,8 @@ def _composite(
                 f"expected {model_name} to keep states of float32 in tensors of fixed shapes; "
                 f"found {element.dtype.name}{list(shape)}"
             )
-        parts.append(StateStack.of(states, shape, layers))
-        states += 1
+        number = len(parts) - stacks[: len(parts)].count(True)
+        parts.append(StateStack.of(number, stacks.count(False), shape, layers))
     nest = list if isinstance(cache, list) else tuple
     return CompositeCache(tuple(parts), nest, context_length, tf.float32)
 

@@ -5,7 +5,8 @@ github.com/google-ai-edge/LiteRT-LM): ``tokens`` int32 ``[1, T]``, ``input_pos``
 caches under the same name in and out, ``logits`` float32 ``[1, 1, V]`` from ``decode``. Graphs with
 short caches, which that executor does not know, give logits from ``prefill_{T}`` as well, those
 of the token at ``logits_row`` int32 ``[1]``. The mask is computed in the graph, from
-``input_pos[0]``, by the model's own code.
+``input_pos[0]``, by the model's own code. So is the beginning of a text, where states are zeros
+whatever is given: that executor does not clear them.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ import tensorflow as tf
 
 from ..errors import UnsupportedModelError
 from ..signature_names import Variant, signature_name
-from .cache_views import CacheViews
+from .cache_views import CacheViews, source
 from .cached_call import cached_call
 from .fold import fold, make_constant
 from .head import find_head
 from .interception import intercept
 from .mask_views import additive_masks
 from .norm_views import NormViews
-from .probe import Cache, probe_cache
-from .states import CompositeCache
+from .probe import Cache, CacheTensor, probe_cache
+from .states import CompositeCache, StateTensor
 from .weight_views import Use, WeightView, WeightViews
 
 # What is used as neither matrix nor table and is no larger than this stays a constant, for the
@@ -134,7 +135,7 @@ def trace_signatures(
     """
     head: str | None = None
     for length, slots in variants:
-        name = signature_name(length, slots)
+        name = signature_name(length, slots, exact=cache.exact_prefill)
         sized = cache.with_slots(slots) if slots else cache
         recorded = _record(
             model, sized, length or 1, logits=length is None or slots is not None, head=head
@@ -167,7 +168,6 @@ def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]
     inputs, outputs, views = dict(recorded.inputs), recorded.outputs, recorded.views
     graph = fold(
         next(iter(outputs.values())).graph.as_graph_def(add_shapes=True),
-        [tensor.name for tensor in inputs.values()],
         [tensor.name for tensor in outputs.values()],
     )
     nodes = {node.name: node for node in graph.node}
@@ -207,15 +207,21 @@ def _record(model: Any, cache: Cache, length: int, *, logits: bool, head: str | 
         row = inputs.get("logits_row")
         for tensor in cache.tensors:
             inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
-        caches = CacheViews()
+        caches, tokens, position = CacheViews(), inputs["tokens"], inputs["input_pos"][0]
+        slotted = [tensor for tensor in cache.tensors if isinstance(tensor, CacheTensor)]
+        states = [tensor for tensor in cache.tensors if isinstance(tensor, StateTensor)]
         weights = WeightViews(named_variables(model), head=None if row is None else head, row=row)
         with through_views(weights, caches):
-            logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
-            scores, updated = cached_call(
-                model, inputs["tokens"], cache.pack(logical), inputs["input_pos"][0]
-            )
+            logical = {t.name: caches.register(inputs[t.name], t) for t in slotted}
+            begun = tf.cast(position > 0, cache.dtype)
+            logical |= {t.name: inputs[t.name] * begun for t in states}
+            scores, updated = cached_call(model, tokens, cache.pack(logical), position)
             unpacked = cache.unpack(updated)
-            outputs = {t.name: caches.stored(unpacked[t.name], t) for t in cache.tensors}
+            outputs = {t.name: caches.stored(unpacked[t.name], t) for t in slotted}
+            for state in states:
+                updated_state = source(unpacked[state.name])
+                unchanged = updated_state.name == logical[state.name].name
+                outputs[state.name] = inputs[state.name] if unchanged else updated_state
         if logits:
             if scores.shape[1] != 1:  # the head was not found, and made them for every token
                 scores = tf.gather(scores, row, axis=1)

@@ -1,7 +1,6 @@
 """Caches of which a part is no key-value cache: states that every token changes as a whole.
 
-A state has no slots. A pad that is read changes it for good, so that prompts are read to the token,
-and a text begins with zeros.
+A state has no slots. A pad that is read changes it for good, so that no call may be padded.
 """
 
 from __future__ import annotations
@@ -55,12 +54,17 @@ class StateTensor:
     """What one layer remembers of all tokens so far.
 
     Attributes:
-        name: Its name in every signature, ``state_{number}_{layer}``.
+        index: Its number among the states of the model, those of the first layer first.
         shape: As the model has it, without the axis of layers.
     """
 
-    name: str
+    index: int
     shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in every signature: LiteRT-LM 0.18 carries states of this name only."""
+        return f"kv_cache_c_{self.index}"
 
     @property
     def kind(self) -> Literal["state"]:
@@ -85,13 +89,19 @@ class StateStack:
     layered: bool
 
     @staticmethod
-    def of(number: int, shape: tuple[int, ...], layers: int | None) -> StateStack:
-        """Describe the states number ``number`` of a model with ``layers`` layers."""
-        layered = len(shape) > 2 and shape[1] == layers
-        if not layered:
-            return StateStack((StateTensor(f"state_{number}", shape),), layered=False)
+    def of(number: int, kinds: int, shape: tuple[int, ...], layers: int | None) -> StateStack:
+        """Describe one tensor of states.
+
+        Args:
+            number: Which of the model's tensors of states it is.
+            kinds: How many there are.
+            shape: Its shape.
+            layers: How many layers the model has, if that is known.
+        """
+        if len(shape) < 3 or shape[1] != layers:
+            return StateStack((StateTensor(kinds * (layers or 0) + number, shape),), layered=False)
         each = (shape[0], *shape[2:])
-        states = tuple(StateTensor(f"state_{number}_{i}", each) for i in range(shape[1]))
+        states = tuple(StateTensor(kinds * layer + number, each) for layer in range(layers))
         return StateStack(states, layered=True)
 
     def with_slots(self, slots: int) -> StateStack:
@@ -132,8 +142,9 @@ class CompositeCache:
 
     @property
     def tensors(self) -> tuple[SlottedTensor, ...]:
-        """What callers carry from one call to the next."""
-        return tuple(t for part in self.parts for t in part.tensors if t.name not in self.idle)
+        """What callers carry from one call to the next, states last and layer by layer."""
+        used = [t for part in self.parts for t in part.tensors if t.name not in self.idle]
+        return tuple(sorted(used, key=lambda t: t.index if t.kind == "state" else -1))
 
     @property
     def exact_prefill(self) -> bool:

@@ -262,6 +262,8 @@ def _check_facts(manifest: Manifest) -> None:
         if buffer.dtype not in ("float32", "float16", "int8"):
             raise ValueError(f"cache.{buffer.name} has the unknown type {buffer.dtype!r}")
         axis, slots = buffer.slot_axis, model.context_length
+        if axis is None and not model.exact_prefill:
+            raise ValueError(f"cache.{buffer.name} is a state, which needs model.exact_prefill")
         if axis is not None and buffer.shape[axis : axis + 1] != (slots,):
             raise ValueError(
                 f"cache.{buffer.name} must have the context of {slots} along axis {axis}; its "

@@ -12,12 +12,12 @@ VOCABULARY_SIZE = 50257
 _WIDTH = 32
 _QWEN = {
     "vocabulary_size": VOCABULARY_SIZE,
-    "num_layers": 4,
+    "num_layers": 2,
     "hidden_dim": _WIDTH,
     "num_query_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 8,
-    "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    "layer_types": ["linear_attention", "full_attention"],
     "partial_rotary_factor": 0.25,
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
@@ -35,7 +35,7 @@ def rwkv7() -> Any:
         keras_hub.models.RWKV7Backbone,
         vocabulary_size=VOCABULARY_SIZE,
         hidden_size=_WIDTH,
-        num_layers=3,
+        num_layers=2,
         head_size=8,
         intermediate_dim=64,
         gate_lora=8,

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,10 @@ def forward_choices(model: Any, tokens: list[int], count: int) -> list[int]:
 
 
 def generate(interpreter: lt.Interpreter, prompt: list[int] | str, count: int) -> list[int]:
-    return list(interpreter.generate(prompt, max_new_tokens=count, stop_token_ids=()).token_ids)
+    answer = interpreter.generate(
+        prompt, max_new_tokens=count, stop_token_ids=(), context_window=CONTEXT
+    )
+    return list(answer.token_ids)
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 40])
@@ -137,7 +140,8 @@ def test_no_call_is_padded(
     monkeypatch.setattr(RuntimeModel, "run", watched)
     generate(interpreter, prompt_of(length), 1)
     assert sum(read) == length
-    assert len(read) < length or length < 8
+    # Of a prompt of 8, the graphs for the whole context read 7 and decode the last one.
+    assert len(read) < length or length <= 8
 
 
 def test_a_text_begins_with_zeros_whatever_was_left(interpreter: lt.Interpreter) -> None:
@@ -156,14 +160,17 @@ def test_the_manifest_tells_states_from_slots(converted: Converted) -> None:
     assert artifact.manifest.model.exact_prefill
     if "RWKV7" in artifact.manifest.model.class_:
         assert artifact.manifest.model.short_caches == ()
-        expected = [((1, 4, 8, 8), None), ((1, 2, 1, 32), None)] * 3
+        expected = [((1, 4, 8, 8), None), ((1, 2, 1, 32), None)] * 2
         assert caches == {f"kv_cache_c_{i}": facts for i, facts in enumerate(expected)}
         return
-    # Three layers with states, which have no use for keys; one with keys and no use for states.
+    # The layer with states has no use for keys, and the one with keys has none for states.
     assert artifact.manifest.model.short_caches == (SHORT,)
-    states = [((1, 32, 3), None), ((1, 4, 4, 4), None)] * 3
-    slots = {"kv_cache_k_3": ((1, 2, CONTEXT, 8), 2), "kv_cache_v_3": ((1, 2, 8, CONTEXT), 3)}
-    assert caches == slots | {f"kv_cache_c_{i}": facts for i, facts in enumerate(states)}
+    assert caches == {
+        "kv_cache_k_1": ((1, 2, CONTEXT, 8), 2),
+        "kv_cache_v_1": ((1, 2, 8, CONTEXT), 3),
+        "kv_cache_c_0": ((1, 32, 3), None),
+        "kv_cache_c_1": ((1, 4, 4, 4), None),
+    }
 
 
 def test_nothing_as_large_as_a_cache_is_copied(converted: Converted) -> None:
@@ -214,27 +221,30 @@ def test_the_official_engine_writes_the_same_texts(
     assert json.loads(child.stdout.splitlines()[-1]) == ours
 
 
-@pytest.mark.parametrize("make", [recurrent_models.qwen3_5, recurrent_models.qwen3_5_moe])
 def test_keras_generate_reads_the_last_token_of_a_prompt_twice_and_the_file_does_not(
-    make: Callable[[], Any], tmp_path: Path
+    converted: Converted, interpreter: lt.Interpreter
 ) -> None:
-    """generate() fills its states with the whole prompt, then feeds the last token once more."""
-    model = make()
-    prompt = prompt_of(8)
-    path = tmp_path / "m.tflite"
-    lt.Converter(model, quantizer="none", context_length=16, prefill_lengths=(7,)).convert(path)
+    """generate() fills Qwen's states with the whole prompt, then feeds its last token once more."""
+    model, prompt = converted.model, prompt_of(8)
     ids, mask = np.zeros((1, 16), np.int32), np.zeros((1, 16), bool)
     ids[0, :8], mask[0, :8] = prompt, True
+    if "RWKV7" in type(model).__name__:  # its generate() keeps the last token back
+        inputs = {"token_ids": ids[:, :7], "input_padding_mask": np.ones((1, 7), np.int32)}
+        last = np.zeros((1, 9), np.int32)
+        last[0, 0] = prompt[-1]
+        inputs |= {"predict_token_ids": last, "padding_mask": last > 0}
+    else:
+        inputs = {"token_ids": ids, "padding_mask": mask}
     model.compile(sampler="greedy")
-    model.preprocessor = None
-    outputs = model.generate({"token_ids": ids, "padding_mask": mask}, stop_token_ids=None)
+    preprocessor, model.preprocessor = model.preprocessor, None
+    try:
+        outputs = model.generate(inputs, stop_token_ids=None)
+    finally:
+        model.preprocessor = preprocessor
     theirs = [int(token) for token in np.asarray(outputs["token_ids"])[0, 8:]]
-    with lt.Interpreter(path, threads=1) as interpreter:
-        ours = generate(interpreter, prompt, 8)
-        again = generate(interpreter, prompt[:1], 1)
-        assert again == forward_choices(model, prompt[:1] + again, 1)
+    ours = generate(interpreter, prompt, 8)
     assert ours == forward_choices(model, prompt + ours, 8)
-    assert theirs != forward_choices(model, prompt + theirs, 8)
+    assert (theirs == ours) == ("RWKV7" in type(model).__name__)
 
 
 def test_prefill_lengths_need_not_divide_one_another(tmp_path: Path) -> None:
@@ -250,22 +260,22 @@ def test_prefill_lengths_need_not_divide_one_another(tmp_path: Path) -> None:
     }
     with lt.Interpreter(path, threads=1) as interpreter:
         prompt = prompt_of(21)
-        answer = generate(interpreter, prompt, 15)
+        answer = list(interpreter.generate(prompt, max_new_tokens=15, context_window=36).token_ids)
     assert answer == forward_choices(model, prompt + answer, 15)
 
 
-@pytest.mark.parametrize("quantizer", ["dynamic_range", "float16"])
-def test_a_quantized_file_keeps_most_of_what_the_model_says(tmp_path: Path, quantizer: str) -> None:
+def test_a_quantized_file_keeps_most_of_what_the_model_says(tmp_path: Path) -> None:
     model = recurrent_models.rwkv7()
-    converter = lt.Converter(model, quantizer=quantizer, context_length=64, prefill_lengths=(8,))
+    converter = lt.Converter(
+        model, quantizer="dynamic_range", context_length=64, prefill_lengths=(8,)
+    )
     artifact = converter.convert(tmp_path / "m.tflite")
     assert artifact.manifest.check is not None
     assert artifact.manifest.check["greedy"]["correlation"] > 0.9
 
 
-@pytest.mark.parametrize("make", [recurrent_models.rwkv7, recurrent_models.qwen3_5])
-def test_the_layout_generate_pads_nothing_either(make: Callable[[], Any], tmp_path: Path) -> None:
-    model = make()
+def test_the_layout_generate_pads_nothing_either(tmp_path: Path) -> None:
+    model = recurrent_models.qwen3_5()
     path = tmp_path / "m.tflite"
     lt.Converter(model, layout="generate", quantizer="none", max_length=24).convert(path)
     tokenizer = model.preprocessor.tokenizer
@@ -277,9 +287,8 @@ def test_the_layout_generate_pads_nothing_either(make: Callable[[], Any], tmp_pa
     assert tokens == forward_choices(model, prompt + tokens, len(tokens))
 
 
-@pytest.mark.parametrize("make", [recurrent_models.rwkv7, recurrent_models.qwen3_5])
-def test_the_layout_forward_takes_them(make: Callable[[], Any], tmp_path: Path) -> None:
-    model = make()
+def test_the_layout_forward_takes_an_unrolled_recurrence(tmp_path: Path) -> None:
+    model = recurrent_models.rwkv7()
     lt.Converter(model, layout="forward", quantizer="none", max_length=12).convert(
         tmp_path / "m.tflite"
     )

@@ -279,7 +279,8 @@ def test_the_layout_generate_pads_nothing_either(tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     lt.Converter(model, layout="generate", quantizer="none", max_length=24).convert(path)
     tokenizer = model.preprocessor.tokenizer
-    prompt = [tokenizer.start_token_id, *tokenizer("The capital of France is").numpy().tolist()]
+    ids = np.asarray(tokenizer("The capital of France is"))
+    prompt = [tokenizer.start_token_id, *map(int, ids)]
     with lt.Interpreter(path, threads=1) as interpreter:
         answer = interpreter.generate("The capital of France is", stop_token_ids=None)
     tokens = list(answer.token_ids)

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from llm_tflite import errors
+from llm_tflite.tracing.cached_call import cached_call
 from llm_tflite.tracing.probe import probe_cache
 from llm_tflite.tracing.tensor_lists import pack_lists
 
@@ -88,6 +89,48 @@ def test_a_model_that_reads_more_than_a_text_is_refused() -> None:
     model = Recorder(lambda: [tf.zeros((1, 3, 6))], wanted="images")
     with pytest.raises(errors.UnsupportedModelError, match="'images'"):
         probe_cache(model, CONTEXT)
+
+
+def required(token_ids: Any, cache: Any, where: Any) -> Any:
+    return where, None, cache
+
+
+def optional(token_ids: Any, cache: Any, cache_update_index: Any = 0) -> Any:
+    return cache_update_index, None, cache
+
+
+def anything(*args: Any) -> Any:
+    return args[2], None, args[1]
+
+
+def masked(token_ids: Any, cache: Any, compute_head: Any = None, padding_mask: Any = None) -> Any:
+    assert compute_head is None
+    return padding_mask, None, cache
+
+
+def plain(token_ids: Any, cache: Any) -> Any:
+    return None, None, cache
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (required, 7),
+        (optional, 7),
+        (anything, 7),
+        (masked, [[1, 1, 1]]),
+        (plain, None),
+    ],
+)
+def test_a_model_is_called_as_its_own_signature_says(
+    function: Callable[..., Any], expected: Any
+) -> None:
+    class Model:
+        call_with_cache = staticmethod(function)
+
+    given, cache = cached_call(Model(), tf.constant([[0, 5, 0]]), "cache", tf.constant(7))
+    assert cache == "cache"
+    assert (None if given is None else given.numpy().tolist()) == expected
 
 
 def list_graph(write: Callable[[tf.TensorArray, tf.Tensor], tf.TensorArray]) -> tuple[Any, str]:

@@ -24,7 +24,7 @@ from ..signature_names import Variant
 from ..tracing.probe import Cache
 from ..tracing.signatures import WeightInput, WeightInputs, trace_signatures
 from ..tracing.skeleton import convert_signature
-from ..tracing.states import SlottedTensor
+from ..tracing.states import CarriedTensor
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class CoreModel:
         weights: What became of each variable.
     """
 
-    cache: tuple[SlottedTensor, ...]
+    cache: tuple[CarriedTensor, ...]
     weights: tuple[PlacedWeight, ...]
 
 

@@ -22,14 +22,22 @@ def cached_call(
     Returns:
         Logits ``[1, T, V]``, and the cache behind these tokens.
     """
-    parameters = list(inspect.signature(model.call_with_cache).parameters.values())
-    if len(parameters) > 2 and parameters[2].default is inspect.Parameter.empty:
+    parameters = inspect.signature(model.call_with_cache).parameters
+    if _takes_position(list(parameters.values())):
         logits, _, updated = model.call_with_cache(tokens, cache, position)
         return logits, updated
     # A model that counts no positions makes its mask from the tokens and takes token 0 for a pad,
     # where its forward pass goes by the mask.
     arguments = {}
-    if any(parameter.name == "padding_mask" for parameter in parameters):
+    if "padding_mask" in parameters:
         arguments["padding_mask"] = tf.ones(tokens.shape, tf.int32)
     logits, _, updated = model.call_with_cache(tokens, cache, **arguments)
     return logits, updated
+
+
+def _takes_position(parameters: list[inspect.Parameter]) -> bool:
+    """Whether the third argument is the place of the tokens, and no option of the model's own."""
+    third = next(iter(parameters[2:]), None)
+    if third is not None and third.kind is third.POSITIONAL_OR_KEYWORD:
+        return third.name == "cache_update_index" or third.default is third.empty
+    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import tensorflow as tf
 
 
-class SlottedTensor(Protocol):
+class CarriedTensor(Protocol):
     """One tensor of a cache."""
 
     @property
@@ -141,7 +141,7 @@ class CompositeCache:
     idle: frozenset[str] = frozenset()
 
     @property
-    def tensors(self) -> tuple[SlottedTensor, ...]:
+    def tensors(self) -> tuple[CarriedTensor, ...]:
         """What callers carry from one call to the next, states last and layer by layer."""
         used = [t for part in self.parts for t in part.tensors if t.name not in self.idle]
         return tuple(sorted(used, key=lambda t: t.index if t.kind == "state" else -1))

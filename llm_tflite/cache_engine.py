@@ -1,4 +1,4 @@
-"""Runs a model of the ``prefill_decode`` layout: one cache for each generation."""
+"""Runs a model of the ``prefill_decode`` layout: caches and states for each generation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from .completion import Chunk, TokenLogprob
-from .decoding import DecodingStates, slot_axis
+from .decoding import DecodingStates
 from .errors import ContextOverflowError, InvalidOptionError, RuntimeFailureError
 from .generation import CacheWriter, Generation, Request, token_logprob
 from .manifest import Manifest
@@ -19,7 +19,7 @@ from .tokenizers import Tokenizer
 
 
 class CacheEngine:
-    """An ``Engine`` with explicit key-value caches."""
+    """An ``Engine`` with explicit caches and states."""
 
     def __init__(self, source: str | bytes, manifest: Manifest, *, threads: int) -> None:
         """Open the model, refusing one that is not what the manifest says."""
@@ -68,20 +68,24 @@ class CacheEngine:
         return scored
 
     def run(self, signature: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one signature; caches that are left out are zeros.
+        """Run one signature; caches and states that are left out are zeros.
 
         Raises:
             InvalidOptionError: A name, shape or type is not the signature's, or there is no such
                 ``logits_row``.
             PromptError: A token is outside the vocabulary.
-            ContextOverflowError: The positions are not consecutive slots of the cache.
+            ContextOverflowError: The positions are not consecutive places of the context.
         """
-        caches = {cache.name for cache in self._manifest.cache}
-        inputs = self._model.check_arrays(signature, arrays, optional=caches)
+        caches = self._manifest.cache
+        names = {cache.name for cache in caches}
+        inputs = self._model.check_arrays(signature, arrays, optional=names)
         self._reader.check_ids(inputs["tokens"].ravel())
         positions = inputs["input_pos"]
         start, length = int(positions[0]), positions.size
-        slots = min(inputs[name].shape[slot_axis(name)] for name in caches)
+        slots = min(
+            [self._manifest.model.context_length]
+            + [inputs[c.name].shape[c.slot_axis] for c in caches if c.slot_axis is not None]
+        )
         # The graph reads only the first position, and the runtime clamps a write past the end.
         if (positions != np.arange(start, start + length)).any() or not (
             0 <= start <= slots - length

@@ -59,7 +59,8 @@ class Converter:
         context_length: (prefill_decode) Tokens of prompt and answer together, the cache's length;
             by default 1024 or the length of the model's position table, whichever is less.
         prefill_lengths: (prefill_decode) T of each ``prefill_{T}`` signature. A prompt is cut into
-            these; a small one among them lets the last slots of the context be used.
+            these; a small one among them lets the last slots of the context be used. A model with
+            states, whose calls are never padded, has ``prefill_1`` as well.
         max_length: (generate, forward) Tokens of prompt and answer together, or of a text with its
             padding; by default the preprocessor's ``sequence_length``, as in Keras, and without a
             preprocessor as for ``context_length``.
@@ -191,7 +192,7 @@ class Converter:
             library=Library("llm_tflite", __version__),
             layout=self._plan.layout,
             model=self._plan.facts(parameters),
-            cache=tuple(CacheBuffer(t.name, t.shape, "float32") for t in core.cache),
+            cache=tuple(CacheBuffer(t.name, t.shape, "float32", t.slot_axis) for t in core.cache),
             tokens=Tokens(
                 start=tokenizer.start if tokenizer else None,
                 stop=tuple(tokenizer.stop) if tokenizer else (),

@@ -1,4 +1,4 @@
-"""The memory of one generation: its key-value caches, and the calls that fill them."""
+"""The memory of one generation: its caches and states, and the calls that fill them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ _IDLE_STATES = 2
 
 @dataclass(frozen=True)
 class _Call:
-    """One signature with all that a run needs, made once and used for every token."""
+    """One signature with all that a run needs, made once and used for every token.
+
+    Attributes:
+        signature: Its name.
+        token_array: The tokens of a call, to be filled.
+        position_array: Their places, to be filled.
+        inputs: A buffer for every input.
+        outputs: A buffer for every output; those of slots are inputs too.
+    """
 
     signature: str
     token_array: npt.NDArray[np.int32]
@@ -38,7 +46,8 @@ class DecodingState:
     """The caches of one generation, and how far they are filled.
 
     A text begins in the smallest caches that the model has graphs for and moves to larger ones as
-    it grows: attention takes the time of what is allocated.
+    it grows: attention takes the time of what is allocated. States, which have no slots, never see
+    a pad.
 
     Attributes:
         position: How many tokens the caches hold; the next one goes to this slot.
@@ -54,6 +63,7 @@ class DecodingState:
         self._slots = self.sizes[0]
         # The runtime holds on to every buffer that it has seen, so none is ever given back.
         self._caches: dict[int, dict[str, Buffer]] = {}
+        self._spares: dict[int, dict[str, Buffer]] = {}
         self._logits: Buffer | None = None
         self._calls: dict[tuple[int, int | None], _Call] = {}
 
@@ -65,8 +75,8 @@ class DecodingState:
     def clear(self) -> None:
         """Write zeros over the caches, so that nothing of what they held can reach a result.
 
-        Starting again from position 0 does not need this: the mask gives stale slots the weight
-        zero. But zero times NaN is NaN, so it does after a result that was not finite.
+        Starting again from position 0 does not need this: the graph gives stale slots and states
+        the weight zero. But zero times NaN is NaN, so it does after a result that was not finite.
         """
         for slots in self._caches:
             self._clear(slots)
@@ -115,7 +125,9 @@ class DecodingState:
         if lengths is not None:
             ladder = [length for length in ladder if length in lengths]
         calls = []
-        for step in plan_chunks(len(tokens), lengths=[1, *ladder], capacity=self._slots):
+        # Without room behind the tokens, the plan has no pads.
+        capacity = len(tokens) if facts.exact_prefill else self._slots
+        for step in plan_chunks(len(tokens), lengths=[1, *ladder], capacity=capacity):
             call = self._call(step.length if step.length in ladder else None)
             call.token_array[: step.count] = tokens[step.start : step.start + step.count]
             call.token_array[step.count :] = 0
@@ -131,6 +143,10 @@ class DecodingState:
         call.inputs["input_pos"].write(positions)
         if "logits_row" in call.inputs:
             call.inputs["logits_row"].write(np.array([count - 1], np.int32))
+        caches, spares = self._caches[self._slots], self._spares[self._slots]
+        for name in spares:
+            call.inputs[name], call.outputs[name] = caches[name], spares[name]
+            caches[name], spares[name] = spares[name], caches[name]
         self._model.run(call.signature, call.inputs, call.outputs)
 
     def _scores(self, call: _Call) -> Logits:
@@ -156,7 +172,7 @@ class DecodingState:
             self._caches[self._slots][cache.name].write(values)
 
     def filled(self, cache: CacheBuffer) -> npt.NDArray[np.float32]:
-        """What a cache holds of the tokens so far: its shape with S = ``position``."""
+        """What a cache holds of the tokens so far: its shape with S = ``position``, or a state."""
         shape = cache_shape(cache, self.position)
         return self._read(cache, self._slots)[tuple(map(slice, shape))].copy()
 
@@ -175,14 +191,22 @@ class DecodingState:
 
     def _allocate(self, signature: str) -> None:
         """Make the caches that a graph asks for; what they hold is undefined."""
+        caches = self._manifest.cache
         self._caches[self._slots] = {
+            cache.name: self._model.input_buffer(signature, cache.name) for cache in caches
+        }
+        # Nothing promises that a graph reads a state for the last time before it writes the new
+        # one, as it does with slots; so states have two buffers, which change places.
+        self._spares[self._slots] = {
             cache.name: self._model.input_buffer(signature, cache.name)
-            for cache in self._manifest.cache
+            for cache in caches
+            if cache.slot_axis is None
         }
 
     def _signature(self, length: int | None, slots: int) -> str:
-        whole = slots == self._manifest.model.context_length
-        return signature_name(length, None if whole else slots)
+        facts = self._manifest.model
+        whole = slots == facts.context_length
+        return signature_name(length, None if whole else slots, exact=facts.exact_prefill)
 
     def _call(self, length: int | None) -> _Call:
         """The graph that reads ``length`` tokens, or decodes one, with the caches in use."""
@@ -197,7 +221,7 @@ class DecodingState:
             name: caches.get(name) or self._model.input_buffer(signature, name)
             for name in self._model.signatures[signature].inputs
         }
-        # The same buffer in and out: the cache is updated in place and never copied.
+        # The same buffer in and out: slots are updated in place and never copied.
         outputs = {
             name: caches.get(name) or self._logits_buffer(signature)
             for name in self._model.signatures[signature].outputs
@@ -265,7 +289,7 @@ def check_signatures(
     if variants is None:
         variants = signature_variants(facts.prefill_lengths, facts.short_caches)
     for length, slots in variants:
-        name = signature_name(length, slots)
+        name = signature_name(length, slots, exact=facts.exact_prefill)
         if name not in model.signatures:
             raise IncompatibleArtifactError(f"the model lacks the signature {name!r}")
         caches = {
@@ -286,14 +310,11 @@ def check_signatures(
 
 
 def cache_shape(cache: CacheBuffer, slots: int) -> tuple[int, ...]:
-    """Shape of a cache with S = ``slots``: keys ``[1, Hkv, S, D]``, values ``[1, Hkv, D, S]``."""
-    axis = slot_axis(cache.name)
+    """Shape of a cache with ``slots`` along its axis of slots; a state has but one shape."""
+    axis = cache.slot_axis
+    if axis is None:
+        return cache.shape
     return (*cache.shape[:axis], slots, *cache.shape[axis + 1 :])
-
-
-def slot_axis(cache: str) -> int:
-    """The axis along which tokens lie in the cache of that name."""
-    return 2 if cache.startswith("kv_cache_k") else 3
 
 
 def _check_tensors(

@@ -35,7 +35,18 @@ class Library:
 
 @dataclass(frozen=True)
 class Model:
-    """What the model is and how much it takes at once."""
+    """What the model is and how much it takes at once.
+
+    Attributes:
+        class_: Name of the Keras class.
+        parameters: How many numbers were trained.
+        vocabulary_size: Tokens that there are.
+        context_length: Tokens of a text, prompt and answer together, at most.
+        prefill_lengths: Tokens that each prefill graph reads.
+        short_caches: Slots of smaller caches that there are graphs for.
+        exact_prefill: Whether a pad would change what the model remembers, so that a prefill graph
+            must get as many tokens as it reads.
+    """
 
     class_: str
     parameters: int
@@ -43,15 +54,25 @@ class Model:
     context_length: int
     prefill_lengths: tuple[int, ...]
     short_caches: tuple[int, ...] = ()
+    exact_prefill: bool = False
 
 
 @dataclass(frozen=True)
 class CacheBuffer:
-    """One tensor that lives from call to call."""
+    """One tensor that lives from call to call.
+
+    Attributes:
+        name: Its name in every graph.
+        shape: For the whole context.
+        dtype: Type of its numbers.
+        slot_axis: The axis along which tokens lie, one behind the other; None for a state, which
+            every token changes as a whole, and which is zeros at the beginning of a text.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    slot_axis: int | None
 
 
 @dataclass(frozen=True)
@@ -240,6 +261,14 @@ def _check_facts(manifest: Manifest) -> None:
     for buffer in manifest.cache:
         if buffer.dtype not in ("float32", "float16", "int8"):
             raise ValueError(f"cache.{buffer.name} has the unknown type {buffer.dtype!r}")
+        axis, slots = buffer.slot_axis, model.context_length
+        if axis is None and not model.exact_prefill:
+            raise ValueError(f"cache.{buffer.name} is a state, which needs model.exact_prefill")
+        if axis is not None and buffer.shape[axis : axis + 1] != (slots,):
+            raise ValueError(
+                f"cache.{buffer.name} must have the context of {slots} along axis {axis}; its "
+                f"shape is {list(buffer.shape)}"
+            )
 
 
 # --- dataclasses to JSON and back ---------------------------------------------------------------

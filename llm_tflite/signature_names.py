@@ -12,16 +12,20 @@ Variant: TypeAlias = tuple[int | None, int | None]
 SERVING = "serving_default"
 
 
-def signature_name(length: int | None, slots: int | None = None) -> str:
+def signature_name(length: int | None, slots: int | None = None, *, exact: bool = False) -> str:
     """Name the graph that reads ``length`` tokens at once.
 
     Args:
         length: Tokens per call of a prefill graph; None for the one that decodes.
         slots: How many tokens its caches hold; None for the whole context. LiteRT-LM takes any name
             that begins with ``prefill`` or ``decode`` for a graph with caches of the whole context.
+        exact: Whether a prefill graph must not be padded. LiteRT-LM pads whichever it knows, so it
+            is shown the one that reads one token.
     """
     name = "decode" if length is None else f"prefill_{length}"
-    return name if slots is None else f"cache_{slots}_{name}"
+    if slots is not None:
+        return f"cache_{slots}_{name}"
+    return f"exact_{name}" if exact and length not in (None, 1) else name
 
 
 def prefill_ladder(

@@ -95,7 +95,8 @@ def _serialized(tokenizer: Any) -> tuple[Kind, bytes]:
     if to_json is None:
         raise UnsupportedModelError(
             f"expected a byte-pair or SentencePiece tokenizer with a vocabulary; "
-            f"got {type(tokenizer).__name__}. A model without preprocessor works on token ids"
+            f"got {type(tokenizer).__name__}: pass the model with preprocessor=None, for a file of "
+            "token ids"
         )
     return "hf", to_json().encode("utf-8")
 

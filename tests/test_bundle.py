@@ -46,7 +46,10 @@ def manifest(vocabulary: int, kind: str | None, stop: tuple[int, ...] = (2,)) ->
         library=Library("llm_tflite", "0.1.0"),
         layout="prefill_decode",
         model=Model("TinyCausalLM", vocabulary * 16, vocabulary, CONTEXT, (8,)),
-        cache=tuple(CacheBuffer(name, shape, "float32") for name, shape in CACHE.items()),
+        cache=tuple(
+            CacheBuffer(name, shape, "float32", shape.index(CONTEXT))
+            for name, shape in CACHE.items()
+        ),
         tokens=Tokens(None, stop),
         tokenizer=TokenizerFacts(kind) if kind else None,  # type: ignore[arg-type]
         quantization=Quantization("none", {}, ()),

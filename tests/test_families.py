@@ -27,12 +27,8 @@ OPTIONS: dict[str, Any] = {
 # Weights whose answer to the prompt does not repeat one token.
 SEEDS = {"gemma3n": 1}
 # What does not convert yet, with the error that says so.
-_UNKNOWN_CACHE = (errors.UnsupportedModelError, "to cache float32 keys and values")
 _MORE_THAN_TEXT = (errors.UnsupportedModelError, "from token_ids and padding_mask alone")
 REFUSED: dict[str, tuple[type[Exception], str]] = {
-    "qwen3_5": _UNKNOWN_CACHE,
-    "qwen3_5_moe": _UNKNOWN_CACHE,
-    "rwkv7": _MORE_THAN_TEXT,
     "pali_gemma": _MORE_THAN_TEXT,
 }
 

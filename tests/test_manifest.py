@@ -26,10 +26,11 @@ def example(**changes: Any) -> Manifest:
     manifest = Manifest(
         library=Library("llm_tflite", "0.1.0"),
         layout="prefill_decode",
-        model=Model("GPT2CausalLM", 124_439_808, 50257, 1024, (8, 32, 128)),
+        model=Model("GPT2CausalLM", 124_439_808, 50257, 1024, (8, 32, 128), exact_prefill=True),
         cache=(
-            CacheBuffer("kv_cache_k_0", (1, 12, 1024, 64), "float32"),
-            CacheBuffer("kv_cache_v_0", (1, 12, 64, 1024), "float16"),
+            CacheBuffer("kv_cache_k_0", (1, 12, 1024, 64), "float32", 2),
+            CacheBuffer("kv_cache_v_0", (1, 12, 64, 1024), "float16", 3),
+            CacheBuffer("state_0_1", (1, 4, 8), "float32", None),
         ),
         tokens=Tokens(None, (50256,)),
         tokenizer=TokenizerFacts("hf"),
@@ -72,7 +73,7 @@ def test_the_form_is_canonical_json_that_anybody_can_read():
 
 def test_sizes_are_added_up():
     assert example().weight_bytes == 1020
-    assert example().cache_bytes == 12 * 1024 * 64 * (4 + 2)
+    assert example().cache_bytes == 12 * 1024 * 64 * (4 + 2) + 32 * 4
 
 
 def test_each_changed_bit_is_noticed():
@@ -157,6 +158,11 @@ def test_a_later_minor_version_may_say_more():
         ("cache", None),
         ("cache.0.shape", [1, -1]),
         ("cache.0.dtype", "complex64"),
+        ("cache.0.slot_axis", 1),
+        ("cache.0.slot_axis", 4),
+        ("cache.0.slot_axis", "2"),
+        ("model.exact_prefill", 1),
+        ("model.exact_prefill", False),
         ("tokens.start", -1),
         ("tokens.start", 50257),
         ("tokens.stop", [50257]),

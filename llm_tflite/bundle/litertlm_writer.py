@@ -155,18 +155,19 @@ def _llm_metadata(manifest: Manifest) -> bytes:
 
 
 def _executor_metadata(manifest: Manifest) -> bytes:
-    """Where each cache tensor has its sequence axis: keys ``[1,H,S,D]``, values ``[1,H,D,S]``."""
+    """Where each cache has its sequence axis: keys ``[1,H,S,D]``, values ``[1,H,D,S]``."""
     module = _builder("runtime.proto.executor_metadata_pb2")
     message = module.ExecutorMetadata()
     for cache in manifest.cache:
-        key = cache.name.startswith("kv_cache_k_")
-        if not key and not cache.name.startswith("kv_cache_v_"):
-            return b""  # other kinds of state have no agreed description
         state = message.llm_executor_metadata.state_buffers.add()
         state.prefill_input_name = state.prefill_output_name = cache.name
         state.decode_input_name = state.decode_output_name = cache.name
+        if cache.slot_axis is None:
+            state.type = state.TYPE_LINEAR_ATTENTION
+            continue
+        key = cache.name.startswith("kv_cache_k_")
         state.type = state.TYPE_GLOBAL_KEY_CACHE if key else state.TYPE_GLOBAL_VALUE_CACHE
-        state.sequence_axis = 2 if key else 3
+        state.sequence_axis = cache.slot_axis
     return bytes(message.SerializeToString(deterministic=True))
 
 

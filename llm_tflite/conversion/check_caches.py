@@ -13,7 +13,7 @@ import numpy as np
 
 from ..decoding import DecodingState, check_signatures
 from ..flatbuffer.selection import only_signatures
-from ..manifest import Manifest
+from ..manifest import CacheBuffer, Manifest
 from ..runtime import RuntimeModel, return_freed_memory
 from ..signature_names import Variant, prefill_ladder, signature_name
 from ..tracing.reference import keras_logits
@@ -27,8 +27,8 @@ from .agreement import (
 
 _RANDOM_TOKENS = 12
 _GREEDY_TOKENS = 8
-# Keys and values of four layers.
-_CACHES = 8
+# Of keys, of values and of each kind of state, those of so many layers are compared.
+_LAYERS = 4
 
 
 def check_caches(
@@ -104,7 +104,8 @@ def _opened(
     """
     return_freed_memory()  # of what was open before
     variants = [(length, slots) for length in lengths]
-    with only_signatures(path, {signature_name(*variant) for variant in variants}):
+    exact = manifest.model.exact_prefill
+    with only_signatures(path, {signature_name(*v, exact=exact) for v in variants}):
         runtime = RuntimeModel(str(path))
         try:
             check_signatures(runtime, manifest, variants)
@@ -160,18 +161,24 @@ class _CacheCheck:
     def _chain(self, slots: int | None, lengths: Sequence[int | None]) -> dict[str, Any]:
         """Compare each graph with the next smaller one, on a prompt that both read."""
         return {
-            signature_name(larger): self._compare(
+            self._name(larger, None): self._compare(
                 (smaller, slots), (larger, slots), (larger or 1) // (smaller or 1)
             )
             for smaller, larger in pairwise(lengths)
         }
 
     def _compare(self, reference: Variant, tested: Variant, calls: int) -> dict[str, Any]:
-        """Compare two graphs on a prompt that ``calls`` calls of the first one fill."""
-        tokens = self._random_tokens(calls * (reference[0] or 1))
+        """Compare two graphs on a prompt that ``calls`` calls of the first one fill.
+
+        Where no call may be padded, it fills one of the second, and decoding helps the first.
+        """
+        count = calls * (reference[0] or 1)
+        if self._facts.exact_prefill:
+            count = max(count, tested[0] or 1)
+        tokens = self._random_tokens(count)
         expected, found = (self._read(*variant, tokens) for variant in (reference, tested))
         found = {name: values for name, values in found.items() if name in expected}
-        names = signature_name(*reference), signature_name(*tested)
+        names = self._name(*reference), self._name(*tested)
         return compare_caches(names, expected, found, self._lossless)
 
     def _check_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
@@ -181,7 +188,7 @@ class _CacheCheck:
             state.prefill(tokens[:-1], lengths=lengths)
             decoded = state.decode(tokens[-1])
             read = state.read(tokens, lengths=lengths)
-        name = signature_name(length, slots)
+        name = self._name(length, slots)
         return compare_logits(name, read[None], decoded[None], self._lossless)
 
     def _read(self, length: int | None, slots: int | None, tokens: list[int]) -> dict[str, Logits]:
@@ -190,14 +197,25 @@ class _CacheCheck:
         Of the caches, those of the last layers: what is wrong in a layer is wrong behind it, too.
         """
         lengths, results = [length] if length else [], {}
-        with _opened(self._path, self._manifest, slots, {length}) as state:
+        opened = {length, None} if self._facts.exact_prefill else {length}
+        with _opened(self._path, self._manifest, slots, opened) as state:
             if slots is None:
                 state.prefill(tokens, lengths=lengths)
             else:
                 results["logits"] = state.read(tokens, lengths=lengths)
-            for cache in self._manifest.cache[-_CACHES:]:
+            for cache in self._last_caches():
                 results[cache.name] = state.filled(cache)
         return results
+
+    def _last_caches(self) -> Iterator[CacheBuffer]:
+        kinds: dict[str, list[CacheBuffer]] = {}
+        for cache in self._manifest.cache:
+            kinds.setdefault(cache.name.rpartition("_")[0], []).append(cache)
+        for caches in kinds.values():
+            yield from caches[-_LAYERS:]
+
+    def _name(self, length: int | None, slots: int | None) -> str:
+        return signature_name(length, slots, exact=self._facts.exact_prefill)
 
     def _ladder(self, slots: int | None) -> list[int]:
         return prefill_ladder(self._facts.prefill_lengths, self._facts.short_caches, slots)

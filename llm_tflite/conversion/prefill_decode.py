@@ -13,6 +13,7 @@ from ..manifest import Manifest, Model
 from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
+from ..tracing.cache_usage import learn_cache
 from ..tracing.requirements import check_context, vocabulary_size
 from .agreement import Choices
 from .check_caches import check_caches, choices_of_caches
@@ -45,8 +46,12 @@ class PrefillDecodePlan:
             prefill_lengths = [t for t in _DEFAULT_LADDER if t <= context_length]
         self._context_length = checked_length("context_length", context_length)
         self._prefill_lengths = _checked_ladder(prefill_lengths, self._context_length)
-        self._short_caches = tuple(s for s in _SHORT_CACHES if s < self._context_length)
         check_context(model, "context_length", self._context_length)
+        self._cache = learn_cache(model, self._context_length)
+        if self._cache.exact_prefill:  # for LiteRT-LM and the end of a prompt
+            self._prefill_lengths = tuple(sorted({1, *self._prefill_lengths}))
+        slotted = any(tensor.slot_axis is not None for tensor in self._cache.tensors)
+        self._short_caches = tuple(s for s in _SHORT_CACHES if slotted and s < self._context_length)
         self._model = model
         self._tokenizer = tokenizer
 
@@ -58,7 +63,7 @@ class PrefillDecodePlan:
             self._model,
             stream,
             strategy=strategy,
-            context_length=self._context_length,
+            cache=self._cache,
             prefill_lengths=self._prefill_lengths,
             short_caches=self._short_caches,
             report=report,
@@ -73,6 +78,7 @@ class PrefillDecodePlan:
             context_length=self._context_length,
             prefill_lengths=self._prefill_lengths,
             short_caches=self._short_caches,
+            exact_prefill=self._cache.exact_prefill,
         )
 
     def text_facts(self) -> None:

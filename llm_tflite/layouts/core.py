@@ -21,9 +21,10 @@ from ..flatbuffer.writer import ModelWriter
 from ..progress import Progress, Report
 from ..quantization import QuantizationStrategy, QuantizedTensor, Weight, quantize
 from ..signature_names import Variant
-from ..tracing.probe import CacheStructure, CacheTensor
+from ..tracing.probe import Cache
 from ..tracing.signatures import WeightInput, WeightInputs, trace_signatures
 from ..tracing.skeleton import convert_signature
+from ..tracing.states import CarriedTensor
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ class CoreModel:
         weights: What became of each variable.
     """
 
-    cache: tuple[CacheTensor, ...]
+    cache: tuple[CarriedTensor, ...]
     weights: tuple[PlacedWeight, ...]
 
 
 def convert_signatures(
-    model: Any, cache: CacheStructure, variants: Sequence[Variant], report: Report
+    model: Any, cache: Cache, variants: Sequence[Variant], report: Report
 ) -> tuple[list[Part], list[WeightInput]]:
     """Trace and convert the graphs of a model, one after the other, without its large weights.
 

@@ -18,7 +18,7 @@ from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..signature_names import signature_variants
 from ..text_graph import GraphTokenizer
-from ..tracing.cache_usage import used_cache
+from ..tracing.cache_usage import learn_cache
 from ..tracing.requirements import position_limit, vocabulary_size
 from ..tracing.skeleton import convert_function
 from ..tracing.string_form import FLEX_OPERATIONS
@@ -91,7 +91,9 @@ def write_generate(
         QuantizationError: The strategy failed on a weight, or a weight is not finite.
     """
     chunk, slots = prefill_chunk(options.max_length, position_limit(model))
-    cache = used_cache(model, slots)
+    cache = learn_cache(model, slots)
+    if cache.exact_prefill:  # the loop's last call would be padded
+        chunk, cache = 1, cache.with_slots(options.max_length)
     variants = list(signature_variants([chunk], []))
     (decode, prefill), weights = convert_signatures(model, cache, variants, report)
 

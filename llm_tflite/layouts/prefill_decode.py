@@ -14,7 +14,7 @@ from ..flatbuffer.weights import take_inputs
 from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..signature_names import signature_variants
-from ..tracing.cache_usage import used_cache
+from ..tracing.probe import Cache
 from .core import CoreModel, convert_signatures, write_model
 
 
@@ -23,7 +23,7 @@ def write_prefill_decode(
     stream: BinaryIO,
     *,
     strategy: QuantizationStrategy,
-    context_length: int,
+    cache: Cache,
     prefill_lengths: Sequence[int],
     short_caches: Sequence[int],
     report: Report,
@@ -34,17 +34,16 @@ def write_prefill_decode(
         model: A KerasHub ``CausalLM`` in float32.
         stream: A seekable, empty binary file.
         strategy: How each matrix is stored.
-        context_length: Cache slots, S.
+        cache: The model's cache for the whole context.
         prefill_lengths: T of each ``prefill_{T}``.
         short_caches: Cache slots of further signatures, each less than S.
         report: Called at every step.
 
     Raises:
-        UnsupportedModelError: The model's code or its cache is of a form not known here.
+        UnsupportedModelError: The model's code is of a form not known here.
         ConversionError: An operation has no builtin form.
         QuantizationError: The strategy failed on a weight, or a weight is not finite.
     """
-    cache = used_cache(model, context_length)
     variants = list(signature_variants(prefill_lengths, short_caches))
     parts, weights = convert_signatures(model, cache, variants, report)
     flatbuffer = merge(parts)

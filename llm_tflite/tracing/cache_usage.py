@@ -13,20 +13,25 @@ from typing import Any
 
 from ..errors import UnsupportedModelError
 from .fold import fold
-from .probe import CacheStructure, probe_cache
+from .probe import Cache, CacheStructure, probe_cache
 from .signatures import Recording, record
+from .states import CompositeCache
 
 # Fewer than the slots, where there are several: a prefill step.
 _TOKENS = 2
 
 
-def used_cache(model: Any, context_length: int) -> CacheStructure:
+def learn_cache(model: Any, context_length: int) -> Cache:
     """Say which cache a model needs for a context of ``context_length`` tokens.
 
     Raises:
         UnsupportedModelError: The model has no cache of a form known here.
     """
     cache = probe_cache(model, context_length)
+    if isinstance(cache, CompositeCache):
+        recorded = record(model, cache, 1, logits=False, head=None)
+        idle = {name for name, out in recorded.outputs.items() if out is recorded.inputs[name]}
+        return replace(cache, idle=frozenset(idle))
     cache, recorded = _recorded(model, cache)
     cache = replace(cache, unused=_unused(recorded, cache, type(model).__name__))
     places = []

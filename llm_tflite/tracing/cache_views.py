@@ -70,7 +70,7 @@ class CacheViews:
     def _find(self, tensor: Any) -> CacheView | None:
         if not tf.is_symbolic_tensor(tensor):
             return None
-        tensor = _source(tensor)
+        tensor = source(tensor)
         view = self._views.get(tensor.name)
         if view is None and tensor.op.inputs and tensor.op.type in _FORMS:
             below = self._find(tensor.op.inputs[0])
@@ -173,7 +173,7 @@ class CacheViews:
         return keras.ops.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
-def _source(tensor: tf.Tensor) -> tf.Tensor:
+def source(tensor: tf.Tensor) -> tf.Tensor:
     """Follow ``stack`` followed by indexing, and identities, back to the tensor that went in.
 
     This is how a view survives KerasHub's stacked cache: ``cache[:, i, ...][:, 0, ...]`` of
@@ -193,7 +193,7 @@ def _element(tensor: tf.Tensor) -> tf.Tensor | None:
     op = tensor.op
     if op.type != "StridedSlice":
         return None
-    pack = _source(op.inputs[0]).op
+    pack = source(op.inputs[0]).op
     if pack.type != "Pack" or op.get_attr("shrink_axis_mask") != 1 << pack.get_attr("axis"):
         return None
     begin = tensor_util.constant_value(op.inputs[1])

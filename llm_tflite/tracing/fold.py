@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import tensor_util
 
+from .tensor_lists import pack_lists
+
 
 def fold(graph: Any, outputs: list[str]) -> Any:
     """Return the part of a GraphDef that ``outputs`` (tensor names) need, simplified.
@@ -24,6 +26,7 @@ def fold(graph: Any, outputs: list[str]) -> Any:
     for node in graph.node:
         # Keras marks silu with a custom gradient whose function is not part of an inference graph.
         node.attr.pop("_gradient_op_type", None)
+    pack_lists(graph)
     _index_stacks(graph)
     _concatenate_stacks(graph)
     return _reachable(graph, outputs)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import tensorflow as tf
 
 from ..errors import UnsupportedModelError
+from .states import CachePart, CompositeCache, StateStack
 
 Kind = Literal["key", "value"]
 
@@ -67,6 +68,11 @@ class CacheTensor:
         return tuple(_STORED_AXES[self.kind].index(axis) for axis in self.axes)
 
     @property
+    def slot_axis(self) -> int:
+        """The axis of ``shape`` along which tokens lie."""
+        return _STORED_AXES[self.kind].index("s")
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Stored form: keys ``(1, Hkv, S, D)``, values ``(1, Hkv, D, S)``."""
         sizes = dict(zip("bshd", (1, self.slots, *self.stored_extent), strict=True))
@@ -109,6 +115,11 @@ class CacheStructure:
         """How many tokens it holds, S."""
         return self.places[0].slots
 
+    @property
+    def exact_prefill(self) -> bool:
+        """Whether a pad would be remembered: no, the next token takes its slot."""
+        return False
+
     def with_slots(self, slots: int) -> CacheStructure:
         """Return the same structure for a context of another length."""
         return replace(self, places=tuple(place.with_slots(slots) for place in self.places))
@@ -133,8 +144,14 @@ class CacheStructure:
         return {place.name: leaf for place, leaf in zip(self.places, leaves, strict=True)}
 
 
+Cache: TypeAlias = CacheStructure | CompositeCache
+
+
 class _TextOnly(dict[str, Any]):
-    """The inputs of ``generate_step`` for a text and nothing else."""
+    """The inputs of ``generate_step`` for a text and nothing else.
+
+    Families have further ids and masks of the text, with names that end alike.
+    """
 
     def __init__(self, length: int, model_name: str) -> None:
         ids = tf.zeros([1, length], tf.int32)
@@ -142,6 +159,9 @@ class _TextOnly(dict[str, Any]):
         self._model_name = model_name
 
     def __missing__(self, key: str) -> Any:
+        for known, value in self.items():
+            if key.endswith(known):
+                return value
         raise UnsupportedModelError(
             f"expected {self._model_name} to generate from token_ids and padding_mask alone; it "
             f"needs {key!r} as well, which no file of this library takes"
@@ -154,13 +174,13 @@ class _Recorded(Exception):  # noqa: N818 - carries a result out of a trace, it 
         self.cache = cache
 
 
-def probe_cache(model: Any, context_length: int) -> CacheStructure:
+def probe_cache(model: Any, context_length: int) -> Cache:
     """Say which cache the model would use for a context of ``context_length`` tokens.
 
     Raises:
         UnsupportedModelError: The model has no ``call_with_cache``, generates from more than a
-            text, or its cache is not made of keys and values ``[1, S, H, D]`` or ``[1, H, S, D]``
-            per layer.
+            text, or its cache is neither made of keys and values ``[1, S, H, D]`` or
+            ``[1, H, S, D]`` per layer nor a tuple with states of another form.
     """
     model_name = type(model).__name__
     signature = inspect.signature(model.call_with_cache)
@@ -185,10 +205,34 @@ def probe_cache(model: Any, context_length: int) -> CacheStructure:
         )
     finally:
         object.__delattr__(model, "call_with_cache")
+    if isinstance(cache, (tuple, list)) and cache and all(map(tf.is_tensor, cache)):
+        layers = getattr(model.backbone, "num_layers", None)
+        return _composite(cache, context_length, layers, model_name)
     if any(list(leaf.shape).count(context_length) > 1 for leaf in tf.nest.flatten(cache)):
         # As many heads, or layers, as slots: another length tells which axis has the slots.
         return probe_cache(model, context_length + 1).with_slots(context_length)
     return _describe(cache, context_length, model_name)
+
+
+def _composite(
+    cache: tuple[Any, ...] | list[Any], context_length: int, layers: int | None, model_name: str
+) -> CompositeCache:
+    shapes = [tuple(element.shape) for element in cache]
+    stacks = [len(s) == 6 and s[2:4] == (2, context_length) for s in shapes]
+    parts: list[CachePart] = []
+    for element, shape, stack in zip(cache, shapes, stacks, strict=True):
+        if stack:
+            parts.append(_describe(element, context_length, model_name))
+            continue
+        if element.dtype != tf.float32 or None in shape:
+            raise UnsupportedModelError(
+                f"expected {model_name} to keep states of float32 in tensors of fixed shapes; "
+                f"found {element.dtype.name}{list(shape)}"
+            )
+        number = len(parts) - stacks[: len(parts)].count(True)
+        parts.append(StateStack.of(number, stacks.count(False), shape, layers))
+    nest = list if isinstance(cache, list) else tuple
+    return CompositeCache(tuple(parts), nest, context_length, tf.float32)
 
 
 def _describe(cache: Any, context_length: int, model_name: str) -> CacheStructure:

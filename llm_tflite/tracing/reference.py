@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from .cache_usage import used_cache
+from .cache_usage import learn_cache
+from .cached_call import cached_call
 
 # What a forward pass over a text may ask for; anything else is an image, a sound or their places.
 _OF_A_TEXT = {"token_ids", "padding_mask", "position_ids"}
@@ -76,7 +76,7 @@ def _through_the_cache(model: Any, ids: npt.NDArray[np.int32]) -> Any:
 
     It is not told of images, and its head reads the weights of today.
     """
-    cache = used_cache(model, ids.shape[1])
-    empty = {place.name: tf.zeros(place.logical_shape) for place in cache.places}
-    told = {"padding_mask": keras.ops.ones_like(ids)} if cache.explicit_mask else {}
-    return model.call_with_cache(ids, cache.pack(empty), 0, **told)[0]
+    cache = learn_cache(model, ids.shape[1])
+    empty = {t.name: tf.zeros(getattr(t, "logical_shape", t.shape)) for t in cache.tensors}
+    told = cache.slots if cache.explicit_mask else None
+    return cached_call(model, tf.constant(ids), cache.pack(empty), 0, slots=told)[0]

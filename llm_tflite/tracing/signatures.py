@@ -5,7 +5,8 @@ github.com/google-ai-edge/LiteRT-LM): ``tokens`` int32 ``[1, T]``, ``input_pos``
 caches under the same name in and out, ``logits`` float32 ``[1, 1, V]`` from ``decode``. Graphs with
 short caches, which that executor does not know, give logits from ``prefill_{T}`` as well, those
 of the token at ``logits_row`` int32 ``[1]``. The mask is computed in the graph, from
-``input_pos[0]``, by the model's own code.
+``input_pos[0]``, by the model's own code. So is the beginning of a text, where states are zeros
+whatever is given: that executor does not clear them.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ import tensorflow as tf
 
 from ..errors import UnsupportedModelError
 from ..signature_names import Variant, signature_name
-from .cache_views import CacheViews
+from .cache_views import CacheViews, source
+from .cached_call import cached_call
 from .cached_paths import cached_paths
 from .fold import fold, make_constant
 from .head import find_head
 from .interception import intercept
 from .mask_views import additive_masks
 from .norm_views import NormViews
-from .probe import CacheStructure
+from .probe import Cache, CacheTensor
+from .states import StateTensor
 from .weight_views import Use, WeightView, WeightViews
 from .window_views import WindowViews
 
@@ -102,7 +105,7 @@ class WeightInputs:
 
 def trace_signatures(
     model: Any,
-    cache: CacheStructure,
+    cache: Cache,
     variants: Iterable[Variant],
     weights: WeightInputs,
 ) -> Iterator[Signature]:
@@ -120,7 +123,7 @@ def trace_signatures(
     """
     head: str | None = None
     for length, slots in variants:
-        name = signature_name(length, slots)
+        name = signature_name(length, slots, exact=cache.exact_prefill)
         sized = cache.with_slots(slots) if slots else cache
         recorded = record(
             model, sized, length or 1, logits=length is None or slots is not None, head=head
@@ -172,9 +175,7 @@ def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]
     return Signature(name, graph, inputs, outputs), weights
 
 
-def record(
-    model: Any, cache: CacheStructure, length: int, *, logits: bool, head: str | None
-) -> Recording:
+def record(model: Any, cache: Cache, length: int, *, logits: bool, head: str | None) -> Recording:
     """Run the model's code on symbolic tensors.
 
     Args:
@@ -196,17 +197,24 @@ def record(
         row = inputs.get("logits_row")
         for tensor in cache.tensors:
             inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
-        caches = CacheViews()
+        caches, tokens, position = CacheViews(), inputs["tokens"], inputs["input_pos"][0]
+        slotted = [tensor for tensor in cache.tensors if isinstance(tensor, CacheTensor)]
+        states = [tensor for tensor in cache.tensors if isinstance(tensor, StateTensor)]
         weights = WeightViews(named_variables(model), head=None if row is None else head, row=row)
-        told = {"padding_mask": tf.ones([1, cache.slots], tf.int32)} if cache.explicit_mask else {}
+        told = cache.slots if cache.explicit_mask else None
         with through_views(weights, caches), cached_paths(model):
-            logical = {t.name: caches.register(inputs[t.name], t) for t in cache.tensors}
-            scores, _, updated = model.call_with_cache(
-                inputs["tokens"], cache.pack(logical), inputs["input_pos"][0], **told
-            )
+            logical = {t.name: caches.register(inputs[t.name], t) for t in slotted}
+            begun = tf.cast(position > 0, cache.dtype)
+            logical |= {t.name: inputs[t.name] * begun for t in states}
+            packed = cache.pack(logical)
+            scores, updated = cached_call(model, tokens, packed, position, slots=told)
             unpacked = cache.unpack(updated)
-            outputs = {t.name: caches.stored(unpacked[t.name], t) for t in cache.tensors}
-            written = {t.name: caches.written(unpacked[t.name], t) for t in cache.tensors}
+            outputs = {t.name: caches.stored(unpacked[t.name], t) for t in slotted}
+            written = {t.name: caches.written(unpacked[t.name], t) for t in slotted}
+            for state in states:
+                updated_state = source(unpacked[state.name])
+                unchanged = updated_state.name == logical[state.name].name
+                outputs[state.name] = inputs[state.name] if unchanged else updated_state
         if logits:
             if scores.shape[1] != 1:  # the head was not found, and made them for every token
                 scores = tf.gather(scores, row, axis=1)

@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..text_graph import GraphTokenizer
-from .probe import CacheStructure
+from .probe import Cache
 from .string_form import bytes_to_string, string_to_bytes
 
 PREFILL, DECODE = "llm_tflite.prefill", "llm_tflite.decode"
@@ -41,7 +41,7 @@ class TextProgram:
     """
 
     tokenizer: GraphTokenizer
-    cache: CacheStructure
+    cache: Cache
     max_length: int
     chunk: int
     vocabulary_size: int
@@ -75,7 +75,7 @@ class TextProgram:
 
     @property
     def _slots(self) -> int:
-        return self.cache.tensors[0].slots
+        return self.cache.slots
 
     def _place(self, ids: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The prompt at the beginning of ``[S]`` tokens, start token and all, cut if too long."""

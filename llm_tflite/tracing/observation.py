@@ -26,8 +26,11 @@ class ProductObserver:
 
     intercepted = ("einsum", "matmul", "transpose", "add")
 
-    def __init__(self, variables: list[keras.Variable]) -> None:
-        self._tensors = [(v, tf.convert_to_tensor(v.value)) for v in variables]
+    def __init__(self, weights: list[FloatWeight]) -> None:
+        self._weights = {id(weight.source): weight for weight in weights}
+        self._tensors = [
+            (weight.source, tf.convert_to_tensor(weight.value)) for weight in weights if weight.is_plain
+        ]
         self._names = {id(tensor): variable.path for variable, tensor in self._tensors}
         # Held, so that their ids stay theirs.
         self._transposed: list[Any] = []

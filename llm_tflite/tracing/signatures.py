@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from ..errors import UnsupportedModelError
 from ..signature_names import Variant, signature_name
 from .cache_views import CacheViews
+from .float_weights import FloatWeight, float_weights
 from .fold import fold, make_constant
 from .head import find_head
 from .interception import intercept
@@ -49,7 +49,7 @@ class WeightInput:
     """
 
     name: str
-    variable: keras.Variable
+    variable: FloatWeight
     permutation: tuple[int, ...]
     shape: tuple[int, ...]
     uses: frozenset[Use]
@@ -208,9 +208,9 @@ def _record(
     return Recording(inputs, outputs, weights.views)
 
 
-def named_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
+def named_variables(model: Any) -> Iterator[tuple[str, FloatWeight]]:
     """The variables of a model with names that are the same in all of its signatures."""
-    return ((f"weight_{i}", variable) for i, variable in enumerate(model.variables))
+    return ((f"weight_{i}", variable) for i, variable in enumerate(float_weights(model)))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ asked for and kept nowhere, so memory holds one matrix more than the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +162,34 @@ class FloatWeight:
             values = self.source.value
             values = self.integers.floats(values) if self.integers else tf.cast(values, self.dtype)
             return self.adapter.added(values) if self.adapter else values
+
+
+class FloatScope(keras.StatelessScope):  # type: ignore[misc]
+    """Answers with float32 where model code reads a variable that holds something else.
+
+    Args:
+        weights: Those of the model.
+        made: Called with each weight that was made, and its values.
+    """
+
+    def __init__(
+        self,
+        weights: Iterable[FloatWeight],
+        made: Callable[[FloatWeight, tf.Tensor], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._weights = {id(weight.source): weight for weight in weights if not weight.is_plain}
+        self._made = made
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        """What ``variable`` reads as; None where it is read itself."""
+        weight = self._weights.get(id(variable))
+        if weight is None:
+            return super().get_current_value(variable)
+        value = weight.value
+        if self._made is not None:
+            self._made(weight, value)
+        return value
 
 
 def float_weights(model: Any) -> list[FloatWeight]:

@@ -54,7 +54,7 @@ def float_code(model: Any) -> Iterator[None]:
 def own_types(model: Any) -> dict[str, list[str]]:
     """What a model computes and keeps its weights in; empty where both are plain float32."""
     layers = model_layers(model)
-    weights = {w.source.dtype for w in float_weights(model) if w.dtype == "float32"}
+    weights = {w.stored_type for w in float_weights(model) if w.dtype == "float32"}
     if any(getattr(layer, "lora_enabled", False) for layer in layers):
         weights.add("lora")
     compute = {layer.compute_dtype for layer in layers} & set(FLOATS)

@@ -150,6 +150,12 @@ class FloatWeight:
         return "float32" if is_weight else str(self.source.dtype)
 
     @property
+    def stored_type(self) -> str:
+        """What Keras keeps the values in: a type of floats, ``int8`` or ``int4``."""
+        is_packed = self.integers is not None and self.integers.packed_axis is not None
+        return "int4" if is_packed else str(self.source.dtype)
+
+    @property
     def is_plain(self) -> bool:
         """Whether the variable holds these values as they are."""
         return self.source.dtype == self.dtype and self.adapter is None

@@ -36,6 +36,11 @@ def check_model(model: Any) -> None:
             "expected a KerasHub CausalLM, which decodes with a cache; "
             f"{type(model).__name__} has no {missing[0]!r}"
         )
+    if not isinstance(getattr(model.backbone, "vocabulary_size", None), int):
+        raise UnsupportedModelError(
+            f"expected {type(model).__name__}.backbone to say its vocabulary_size, an int, as those "
+            "of KerasHub do"
+        )
     _check_types(model)
     _check_adapters(model)
 

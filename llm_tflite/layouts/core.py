@@ -68,7 +68,7 @@ def convert_signatures(
     """Trace and convert the graphs of a model, one after the other, without its large weights.
 
     Args:
-        model: A KerasHub ``CausalLM`` in float32.
+        model: A KerasHub ``CausalLM`` whose code computes in float32 (``float_code``).
         cache: Its cache for the whole context.
         variants: Length and slots of each graph, the one that decodes first.
         report: Called for every graph.

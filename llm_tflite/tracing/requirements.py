@@ -38,8 +38,8 @@ def check_model(model: Any) -> None:
         )
     if not isinstance(getattr(model.backbone, "vocabulary_size", None), int):
         raise UnsupportedModelError(
-            f"expected {type(model).__name__}.backbone to say its vocabulary_size, an int, as those "
-            "of KerasHub do"
+            f"expected {type(model).__name__}.backbone to say its vocabulary_size as an int, like "
+            "those of KerasHub"
         )
     _check_types(model)
     _check_adapters(model)

@@ -42,12 +42,12 @@ class Converter:
     """Converts one KerasHub causal language model.
 
     Args:
-        model: A ``CausalLM`` of ``keras_hub`` or ``keras_nlp``, or a model with the same methods, on
-            the TensorFlow backend; with a preprocessor, or without one for an artifact of tokens in
-            and tokens out. It may be in float32, bfloat16, float16 or a mixed policy, have LoRA, or
-            be quantized by Keras to int8 or int4. The file computes in float32, on the merged
+        model: A ``CausalLM`` of ``keras_hub`` or ``keras_nlp``, or a model with the same methods,
+            on the TensorFlow backend; with a preprocessor, or without one for an artifact of tokens
+            in and tokens out. It may be in float32, bfloat16, float16 or a mixed policy, have LoRA,
+            or be quantized by Keras to int8 or int4. The file computes in float32, on the merged
             weights, each stored as the quantizer says: ``"none"`` stores those of a bfloat16 model
-            as float32, exactly; ``"float16"`` takes the room that they had, and rounds the smallest.
+            as float32, exactly; ``"float16"`` takes the room that they had and rounds the smallest.
         layout: ``"prefill_decode"``: signatures with an explicit KV cache, tokens in and logits
             out, for ``Interpreter`` and LiteRT-LM. ``"generate"``: the whole of ``generate`` in one
             signature, text in and text out, tokenizer included, for any TFLite runtime.

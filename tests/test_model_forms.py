@@ -260,8 +260,10 @@ def test_the_integers_of_keras_are_those_of_the_file(shape: Model, tmp_path: Pat
     assert check["own_types"]["correlation"] > 0.99  # Keras rounds activations, too
 
 
-@pytest.mark.parametrize("block_size", [8, 128, -1])
-@pytest.mark.parametrize("shape", [shapes.tiny_gpt2, shapes.tiny_llama, shapes.tiny_llama3])
+@pytest.mark.parametrize(
+    ("shape", "block_size"),
+    [(shapes.tiny_gpt2, 128), (shapes.tiny_llama, 8), (shapes.tiny_llama3, -1)],
+)
 def test_four_bit_weights_of_keras_keep_their_values(
     shape: Model, block_size: int, tmp_path: Path
 ) -> None:
@@ -434,7 +436,10 @@ def test_a_plain_keras_model_with_the_same_methods_converts(tmp_path: Path) -> N
     original = shapes.tiny_gpt2()
     model = handmade(original.backbone)
     artifact = convert(model, tmp_path / "handmade.tflite")
-    assert digest(artifact) == digest(convert(original, tmp_path / "m.tflite"))
+    written = greedy(artifact)
+    assert len(set(written)) >= 8
+    expected = keras_logits(original, [*TOKENS, *written]).argmax(-1)[len(TOKENS) - 1 : -1]
+    assert written == expected.tolist()
     assert artifact.manifest.model.class_ == "Handmade"
 
 

@@ -137,7 +137,7 @@ def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
 def _quantized(
     source: WeightInput, strategy: QuantizationStrategy
 ) -> tuple[Weight, QuantizedTensor]:
-    values = np.asarray(source.variable.value)
+    values = source.variable.numpy()
     if values.ndim != len(source.shape) or source.permutation != tuple(range(values.ndim)):
         values = np.ascontiguousarray(np.transpose(values, source.permutation))
     values = values.reshape(source.shape)

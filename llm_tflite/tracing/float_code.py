@@ -16,18 +16,41 @@ import tensorflow as tf
 from .float_weights import FLOATS, FloatScope, float_weights, model_layers
 from .interception import intercept
 
+Op = Callable[..., Any]
+
 _FLOAT32 = ("float32", "float32", None)
 
 
-class _PackedProducts:
-    """The ``keras.ops`` that ask a variable for its shape, where its values have another."""
+class _FloatOps:
+    """The ``keras.ops`` that must know that a variable holds something else than it reads as.
 
-    intercepted = ("einsum",)
+    Args:
+        scope: What makes the values.
+    """
 
-    def einsum(self, original: Callable[..., Any], subscripts: str, *operands: Any) -> Any:
-        """Multiply the values of variables."""
+    intercepted = ("einsum", "take", "transpose")
+
+    def __init__(self, scope: FloatScope) -> None:
+        self._scope = scope
+
+    def einsum(self, original: Op, subscripts: str, *operands: Any, **kwargs: Any) -> Any:
+        """Multiply values: Keras would ask packed integers for their shape."""
         values = [x.value if isinstance(x, keras.Variable) else x for x in operands]
-        return original(subscripts, *values)
+        return original(subscripts, *values, **kwargs)
+
+    def take(self, original: Op, x: Any, indices: Any, axis: int | None = None) -> Any:
+        """Make float32 of the rows that are looked up, not of the table."""
+        return self._cast_late(original, x, indices, axis=axis)
+
+    def transpose(self, original: Op, x: Any, axes: Any = None) -> Any:
+        """Make float32 of the transposed matrix, and not of both."""
+        return self._cast_late(original, x, axes=axes)
+
+    def _cast_late(self, original: Op, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not (isinstance(x, keras.Variable) and self._scope.only_casts(x)):
+            return original(x, *args, **kwargs)
+        with keras.StatelessScope():  # where the variable reads as it is
+            return tf.cast(original(x, *args, **kwargs), tf.float32)
 
 
 @contextlib.contextmanager
@@ -44,7 +67,8 @@ def float_code(model: Any) -> Iterator[None]:
                 saved.append((layer, name, getattr(layer, name)))
                 # Keras guards attributes of layers, and would quantize one that gets a policy.
                 object.__setattr__(layer, name, value)
-        with intercept(_PackedProducts()), FloatScope(float_weights(model)):
+        scope = FloatScope(float_weights(model))
+        with intercept(_FloatOps(scope)), scope:
             yield
     finally:
         for layer, name, value in reversed(saved):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 FLOATS = ("float32", "bfloat16", "float16")
@@ -169,6 +171,14 @@ class FloatWeight:
             values = self.integers.floats(values) if self.integers else tf.cast(values, self.dtype)
             return self.adapter.added(values) if self.adapter else values
 
+    def numpy(self) -> npt.NDArray[Any]:
+        """The values as an array."""
+        if self.integers or self.adapter:
+            return np.asarray(self.value)
+        # TensorFlow would never give back what a tensor of its own took.
+        with keras.StatelessScope():
+            return np.asarray(self.source.value).astype(self.dtype, copy=False)
+
 
 class FloatScope(keras.StatelessScope):  # type: ignore[misc]
     """Answers with float32 where model code reads a variable that holds something else.
@@ -186,6 +196,12 @@ class FloatScope(keras.StatelessScope):  # type: ignore[misc]
         super().__init__()
         self._weights = {id(weight.source): weight for weight in weights if not weight.is_plain}
         self._made = made
+
+    def only_casts(self, variable: keras.Variable) -> bool:
+        """Whether this scope is in force, and all that it does to ``variable`` is to cast it."""
+        weight = self._weights.get(id(variable))
+        in_force = keras.src.backend.common.stateless_scope.get_stateless_scope() is self
+        return in_force and weight is not None and not (weight.integers or weight.adapter)
 
     def get_current_value(self, variable: keras.Variable) -> Any:
         """What ``variable`` reads as; None where it is read itself."""

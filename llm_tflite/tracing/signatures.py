@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from ..errors import UnsupportedModelError
@@ -160,7 +159,7 @@ def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]
             if placeholder is None or placeholder.op.name not in nodes:
                 continue
             if placeholder is view.logical and prod(placeholder.shape) <= _CONSTANT_ELEMENTS:
-                make_constant(nodes[placeholder.op.name], np.asarray(view.variable.value))
+                make_constant(nodes[placeholder.op.name], view.variable.numpy())
             else:
                 weight = _weight_input(view, placeholder)
                 weights.append(weight)

@@ -25,8 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.conversion", description=__doc__)
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("--quantizer", default="dynamic_range")
+    parser.add_argument("--dtype", default="float32", help="the Keras model's policy")
     options = parser.parse_args(arguments)
-    model = SHAPES[options.shape]()
+    model = SHAPES[options.shape](dtype=options.dtype)
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(model, options.quantizer, Path(folder) / "m.litertlm"), indent=2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,12 @@ class Converter:
     """Converts one KerasHub causal language model.
 
     Args:
-        model: A ``CausalLM`` of ``keras_hub`` or ``keras_nlp`` in float32 on the TensorFlow
-            backend, with a preprocessor, or without one for an artifact of tokens in and tokens
-            out.
+        model: A ``CausalLM`` of ``keras_hub`` or ``keras_nlp``, or a model with the same methods,
+            on the TensorFlow backend; with a preprocessor, or without one for an artifact of tokens
+            in and tokens out. It may be in float32, bfloat16, float16 or a mixed policy, have LoRA,
+            or be quantized by Keras to int8 or int4. The file computes in float32, on the merged
+            weights, each stored as the quantizer says: ``"none"`` stores those of a bfloat16 model
+            as float32, exactly; ``"float16"`` takes the room that they had and rounds the smallest.
         layout: ``"prefill_decode"``: signatures with an explicit KV cache, tokens in and logits
             out, for ``Interpreter`` and LiteRT-LM. ``"generate"``: the whole of ``generate`` in one
             signature, text in and text out, tokenizer included, for any TFLite runtime.
@@ -102,6 +106,7 @@ class Converter:
         options = {name: value for name, value in options.items() if value is not None}
         check_options(layout, options)
         try:
+            from .tracing.float_code import float_code
             from .tracing.requirements import check_model
         except ImportError as error:
             raise MissingDependencyError(
@@ -109,8 +114,9 @@ class Converter:
             ) from error
         check_model(model)
         self._strategy = load_plugins().quantizer(quantizer)
-        self._tokenizer = asset_from_keras(model.preprocessor, tokenization)
-        self._plan = _plan(layout, model, self._tokenizer, options)
+        self._tokenizer = asset_from_keras(getattr(model, "preprocessor", None), tokenization)
+        with float_code(model):
+            self._plan = _plan(layout, model, self._tokenizer, options)
         self._model = model
         _check_calibration(self._strategy, calibration, options)
         self._texts = [] if calibration is None else self._read(calibration)
@@ -135,6 +141,9 @@ class Converter:
             ConversionError: The model could not be converted.
             DisagreementError: The file would say something else than the model. No file is left.
         """
+        from .conversion.check_types import check_own_types
+        from .tracing.float_code import float_code, own_types
+
         target = check_target(path, overwrite=overwrite)
         suffixes = self._plan.suffixes
         if target.suffix.lower() not in suffixes:
@@ -142,19 +151,22 @@ class Converter:
                 f"the path must end in {' or '.join(suffixes)} for the layout "
                 f"{self._plan.layout!r}; got {target.suffix or 'no ending'!r}"
             )
-        parameters = sum(int(variable.value.shape.num_elements()) for variable in self._weights())
+        parameters = self._parameters()
         # About the least that scratch file and artifact take, at four bits; `write_artifact` knows
         # the artifact's exact size and asks again.
         require_space(target.parent, parameters)
         with reporting(progress) as report, scratch_file(path) as (core_path, stream):
-            strategy = self._calibrated(report) if self._texts else self._strategy
-            core = self._plan.write(stream, strategy=strategy, report=report)
-            report(Progress("checking", 0, 1))
-            settle(stream)  # a runtime counts pages that are not on disk yet as its memory
-            manifest = self._manifest(core, parameters, check=None)
-            check = self._plan.check(core_path, manifest, lossless=self._strategy.lossless)
-            if self._texts:
-                check["calibration"] = self._check_choices(core_path, manifest)
+            with float_code(self._model):
+                strategy = self._calibrated(report) if self._texts else self._strategy
+                core = self._plan.write(stream, strategy=strategy, report=report)
+                report(Progress("checking", 0, 1))
+                settle(stream)  # a runtime counts pages that are not on disk yet as its memory
+                manifest = self._manifest(core, parameters, check=None)
+                check = self._plan.check(core_path, manifest, lossless=self._strategy.lossless)
+                if self._texts:
+                    check["calibration"] = self._check_choices(core_path, manifest)
+            if own_types(self._model):
+                check["own_types"] = check_own_types(self._model, manifest.model)
             report(Progress("writing", 0, 1))
             artifact = write_artifact(
                 path,
@@ -183,8 +195,10 @@ class Converter:
         choices = self._plan.choices(path, manifest, self._texts)
         return check_choices(self._model, choices, least_agreement(self._strategy))
 
-    def _weights(self) -> list[Any]:
-        return [v for v in self._model.variables if v.dtype == "float32"]
+    def _parameters(self) -> int:
+        from .tracing.float_weights import float_weights
+
+        return sum(prod(w.shape) for w in float_weights(self._model) if w.dtype == "float32")
 
     def _manifest(self, core: CoreModel, parameters: int, check: dict[str, Any] | None) -> Manifest:
         tokenizer = self._tokenizer

@@ -171,29 +171,6 @@ def test_another_backend_is_refused(gpt2_ids: Any, monkeypatch: pytest.MonkeyPat
         lt.Converter(gpt2_ids)
 
 
-def test_another_float_type_is_refused() -> None:
-    import keras_hub
-
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=16,
-        num_layers=1,
-        num_heads=1,
-        hidden_dim=4,
-        intermediate_dim=4,
-        dtype="bfloat16",
-    )
-    model = keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
-    with pytest.raises(errors.UnsupportedModelError, match=r'bfloat16.*dtype="float32"'):
-        lt.Converter(model)
-
-
-def test_unmerged_lora_is_refused() -> None:
-    model = shapes.tiny_llama()
-    model.backbone.enable_lora(rank=2)
-    with pytest.raises(errors.UnsupportedModelError, match="LoRA"):
-        lt.Converter(model)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -355,6 +355,7 @@ class WithoutMask:
 
     def __init__(self, model: Any) -> None:
         self.variables = model.variables
+        self._flatten_layers = model._flatten_layers
         self._model = model
 
     def __call__(self, inputs: Any, **options: Any) -> Any:

@@ -15,6 +15,7 @@ import llm_tflite as lt
 from llm_tflite.demo import shapes
 from llm_tflite.tracing.cache_views import CacheViews
 from llm_tflite.tracing.einsum import Equation
+from llm_tflite.tracing.float_weights import FloatWeight
 from llm_tflite.tracing.interception import intercept
 from llm_tflite.tracing.mask_views import additive_masks
 from llm_tflite.tracing.norm_views import NormViews
@@ -147,7 +148,7 @@ def test_a_weight_read_in_a_second_order_falls_back_to_its_own_shape() -> None:
     kernel = keras.Variable(values)
     x = RANDOM.normal(size=(1, 3, 8)).astype(np.float32)
     with tf.Graph().as_default():
-        weights = WeightViews([("kernel", kernel)])
+        weights = WeightViews([("kernel", FloatWeight(kernel))])
         with intercept(weights), weights.scope():
             one = keras.ops.matmul(tf.constant(x), kernel)
             other = keras.ops.einsum("abc,dc->abd", tf.constant(x), kernel)

@@ -15,6 +15,7 @@ from ..progress import Progress, Report
 from ..quantization import JSON, QuantizationStrategy, QuantizedTensor, Weight
 from ..tokenizer_assets import TokenizerAsset
 from ..tokenizers import load_tokenizer
+from ..tracing.float_weights import float_weights
 from ..tracing.observation import ProductObserver
 from ..tracing.reference import keras_logits
 
@@ -81,7 +82,7 @@ def collect_statistics(
     model: Any, texts: Sequence[Sequence[int]], report: Report
 ) -> dict[str, ActivationStatistics]:
     """Let the Keras model read each text; returns what its products saw, by variable path."""
-    observer = ProductObserver(model.variables)
+    observer = ProductObserver(float_weights(model))
     for done, tokens in enumerate(texts):
         report(Progress("calibrating", done, len(texts)))
         with observer.observing():

@@ -29,10 +29,9 @@ class ForwardPlan:
     ) -> None:
         """Choose what was not given; see ``Converter``."""
         check_inputs(model)
-        if max_length is None and model.preprocessor is not None:
-            max_length = model.preprocessor.sequence_length
         if max_length is None:
-            max_length = default_length(model)
+            preprocessor = getattr(model, "preprocessor", None)
+            max_length = preprocessor.sequence_length if preprocessor else default_length(model)
         self._max_length = whole_number("max_length", max_length, 1)
         check_context(model, "max_length", max_length)
         self._model = model

@@ -22,33 +22,35 @@ _LAYER_GAIN = 3.0
 _VECTOR_NOISE = 0.1
 
 
-def gpt2_124m(seed: int = 0, *, vocabulary: _Folder | None = None) -> Any:
+def gpt2_124m(seed: int = 0, *, vocabulary: _Folder | None = None, dtype: str = "float32") -> Any:
     """The shape of GPT-2 base: 124 M parameters, 12 layers of 768, 12 heads, context 1024.
 
     Args:
         seed: The same seed gives the same weights.
         vocabulary: Folder with the original ``encoder.json`` and ``vocab.bpe``; without it the
             model has no preprocessor and takes token ids only.
+        dtype: Keras' policy for all layers.
     """
-    return _gpt2(seed, vocabulary, layers=12, heads=12, hidden=768, context=1024)
+    return _gpt2(seed, vocabulary, layers=12, heads=12, hidden=768, context=1024, dtype=dtype)
 
 
-def gpt2_xl(seed: int = 0, *, vocabulary: _Folder | None = None) -> Any:
+def gpt2_xl(seed: int = 0, *, vocabulary: _Folder | None = None, dtype: str = "float32") -> Any:
     """The shape of GPT-2 XL: 1.56 B parameters, 48 layers of 1600, 25 heads; 6.2 GB of memory."""
-    return _gpt2(seed, vocabulary, layers=48, heads=25, hidden=1600, context=1024)
+    return _gpt2(seed, vocabulary, layers=48, heads=25, hidden=1600, context=1024, dtype=dtype)
 
 
-def tiny_gpt2(seed: int = 0, *, vocabulary: _Folder | None = None) -> Any:
+def tiny_gpt2(seed: int = 0, *, vocabulary: _Folder | None = None, dtype: str = "float32") -> Any:
     """A GPT-2 of 3 layers of 32: 160 tokens, or all 50257 when a ``vocabulary`` folder is given."""
     size = 160 if vocabulary is None else 50257
-    return _gpt2(seed, vocabulary, layers=3, heads=4, hidden=32, context=256, tokens=size)
+    shape = {"layers": 3, "heads": 4, "hidden": 32, "context": 256, "tokens": size}
+    return _gpt2(seed, vocabulary, **shape, dtype=dtype)
 
 
-def tiny_llama(seed: int = 0) -> Any:
+def tiny_llama(seed: int = 0, *, dtype: str = "float32") -> Any:
     """A Llama of 3 layers of 32 with an untied head and 4 query heads on 2 key/value heads."""
     import keras_hub
 
-    backbone = keras_hub.models.LlamaBackbone(**_tiny_llama_config())
+    backbone = keras_hub.models.LlamaBackbone(**_tiny_llama_config(), dtype=dtype)
     return randomize(keras_hub.models.LlamaCausalLM(backbone=backbone, preprocessor=None), seed)
 
 
@@ -93,6 +95,7 @@ def _gpt2(
     hidden: int,
     context: int,
     tokens: int = 50257,
+    dtype: str = "float32",
 ) -> Any:
     import keras_hub
 
@@ -112,6 +115,7 @@ def _gpt2(
         hidden_dim=hidden,
         intermediate_dim=4 * hidden,
         max_sequence_length=context,
+        dtype=dtype,
     )
     model = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=preprocessor)
     return randomize(model, seed)

@@ -69,7 +69,7 @@ def convert_signatures(
     """Trace and convert the graphs of a model, one after the other, without its large weights.
 
     Args:
-        model: A KerasHub ``CausalLM`` in float32.
+        model: A KerasHub ``CausalLM`` whose code computes in float32 (``float_code``).
         cache: Its cache for the whole context.
         variants: Length and slots of each graph, the one that decodes first.
         report: Called for every graph.
@@ -138,7 +138,7 @@ def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
 def _quantized(
     source: WeightInput, strategy: QuantizationStrategy
 ) -> tuple[Weight, QuantizedTensor]:
-    values = np.asarray(source.variable.value)
+    values = source.variable.numpy()
     if values.ndim != len(source.shape) or source.permutation != tuple(range(values.ndim)):
         values = np.ascontiguousarray(np.transpose(values, source.permutation))
     values = values.reshape(source.shape)

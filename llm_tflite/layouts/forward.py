@@ -24,7 +24,7 @@ def write_forward(
     """Write the ``.tflite`` form of a Keras model to ``stream``.
 
     Args:
-        model: A KerasHub ``CausalLM`` in float32.
+        model: A KerasHub ``CausalLM`` whose code computes in float32 (``float_code``).
         stream: A seekable, empty binary file.
         strategy: How each matrix is stored.
         max_length: Tokens of a text, padding included.

@@ -78,7 +78,7 @@ def write_generate(
     ``string_form.FLEX_OPERATIONS``, and only these.
 
     Args:
-        model: A KerasHub ``CausalLM`` in float32.
+        model: A KerasHub ``CausalLM`` whose code computes in float32 (``float_code``).
         stream: A seekable, empty binary file.
         tokenizer: The model's tokenizer, as a graph.
         options: What is fixed.

@@ -31,7 +31,7 @@ def write_prefill_decode(
     """Write the ``.tflite`` form of a Keras model to ``stream``.
 
     Args:
-        model: A KerasHub ``CausalLM`` in float32.
+        model: A KerasHub ``CausalLM`` whose code computes in float32 (``float_code``).
         stream: A seekable, empty binary file.
         strategy: How each matrix is stored.
         cache: The model's cache for the whole context.

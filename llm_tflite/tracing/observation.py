@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ..activations import ActivationStatistics, Distribution
 from ..errors import ConversionError
+from .float_weights import FloatScope, FloatWeight
 from .interception import intercept
 
 Op = Callable[..., Any]
@@ -20,17 +21,21 @@ Op = Callable[..., Any]
 class ProductObserver:
     """The ``keras.ops`` that multiply by a weight, and what they saw.
 
-    ``keras.StatelessScope`` gives model code one and the same tensor whenever it reads a variable,
-    and by that it is recognised. The tensor shares the variable's memory.
+    A scope gives model code one and the same tensor whenever it reads a variable, and by that it is
+    recognised. The tensor shares the variable's memory, unless float32 has to be made of it first.
     """
 
     intercepted = ("einsum", "matmul", "transpose", "add")
 
-    def __init__(self, variables: list[keras.Variable]) -> None:
-        self._tensors = [(v, tf.convert_to_tensor(v.value)) for v in variables]
+    def __init__(self, weights: list[FloatWeight]) -> None:
+        self._weights = weights
+        self._paths = {id(weight.source): weight.path for weight in weights}
+        self._tensors = [(w.source, tf.convert_to_tensor(w.value)) for w in weights if w.is_plain]
         self._names = {id(tensor): variable.path for variable, tensor in self._tensors}
         # Held, so that their ids stay theirs.
         self._transposed: list[Any] = []
+        # The last matrix that no variable holds: what multiplies by it has just asked for it.
+        self._made: list[Any] = []
         # The last product and its weight: a bias may follow.
         self._product: tuple[Any, str, Any] | None = None
         self._seen: dict[str, ActivationStatistics] = {}
@@ -38,10 +43,14 @@ class ProductObserver:
     @contextlib.contextmanager
     def observing(self) -> Iterator[None]:
         """Watch all products of the block."""
-        with intercept(self), keras.StatelessScope(self._tensors):
+        scope = FloatScope(self._weights, self._hold)
+        for update in self._tensors:
+            scope.add_update(update)
+        with intercept(self), scope:
             yield
         self._count_product()
         self._forget(self._transposed)
+        self._forget(self._made)
 
     @property
     def statistics(self) -> dict[str, ActivationStatistics]:
@@ -53,9 +62,14 @@ class ProductObserver:
             del self._names[id(tensor)]
         tensors.clear()
 
+    def _hold(self, weight: FloatWeight, tensor: tf.Tensor) -> None:
+        self._forget(self._made)
+        self._names[id(tensor)] = weight.path
+        self._made.append(tensor)
+
     def _name(self, tensor: Any) -> str | None:
         if isinstance(tensor, keras.Variable):
-            tensor = tensor.value
+            return self._paths.get(id(tensor))
         return self._names.get(id(tensor))
 
     def einsum(self, original: Op, subscripts: str, *operands: Any, **kwargs: Any) -> Any:

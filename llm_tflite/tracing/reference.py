@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from .cache_usage import learn_cache
 from .cached_call import cached_call
+from .float_code import has_rounded_constants
 
 # What a forward pass over a text may ask for; anything else is an image, a sound or their places.
 _OF_A_TEXT = {"token_ids", "padding_mask", "position_ids"}
@@ -32,7 +34,8 @@ def keras_logits(
         "padding_mask": np.ones_like(ids) if mask is None else mask[None],
         "position_ids": np.arange(len(tokens), dtype=np.int32)[None],
     }
-    if mask is None and not reads_text_alone(model):
+    rounded = has_rounded_constants(model) and model.backbone.compute_dtype == "float32"
+    if mask is None and (rounded or not reads_text_alone(model)):
         logits = _through_the_cache(model, ids)
     else:
         asked = {name: inputs[name] for name in _input_names(model)}
@@ -67,7 +70,9 @@ def frozen_weights(model: Any) -> list[tuple[int, ...]]:
 
 
 def _input_names(model: Any) -> set[str]:
-    inputs = getattr(model, "input", None)
+    if not isinstance(model, keras.src.models.Functional):  # made by hand: it says nothing
+        return {"token_ids", "padding_mask"}
+    inputs = model.input
     return set(inputs) if isinstance(inputs, dict) else set()
 
 

@@ -7,14 +7,16 @@ from typing import Any
 import keras
 
 from ..errors import InvalidOptionError, UnsupportedModelError
+from .float_weights import FLOATS, Adapter, float_weights, model_layers, quantizable_matrices
 from .reference import frozen_weights
 
-# Weights, and the counters and seeds that dropout and friends keep beside them.
-_EXPECTED_TYPES = {"float32", "int32", "int64", "uint32", "bool"}
+# Counters and seeds that dropout and friends keep beside the weights.
+_COUNTERS = ("int32", "int64", "uint32", "bool")
+_QUANTIZATION_MODES = (None, "int8", "int4")
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no float32 causal language model on TensorFlow.
+    """Refuse what is no causal language model on TensorFlow whose weights can be read as float32.
 
     Raises:
         UnsupportedModelError: Saying which of the conditions fails.
@@ -35,19 +37,48 @@ def check_model(model: Any) -> None:
             "expected a KerasHub CausalLM, which decodes with a cache; "
             f"{type(model).__name__} has no {missing[0]!r}"
         )
-    others = {v.dtype for v in model.variables} - _EXPECTED_TYPES
-    if others or model.compute_dtype != "float32":
-        found = ", ".join(sorted(others | {model.compute_dtype}))
-        raise UnsupportedModelError(
-            f"expected weights and computation in float32; found {found}: load the model with "
-            'dtype="float32" and choose the stored type with the quantizer'
-        )
-    adapted = [layer.path for layer in _layers(model) if getattr(layer, "lora_enabled", False)]
-    if adapted:
-        raise UnsupportedModelError(
-            f"expected merged weights; {len(adapted)} layers ({adapted[0]}, ...) have LoRA on: "
-            "save the weights and load them into a model without LoRA, which merges them"
-        )
+    vocabulary_size(model)
+    _check_types(model)
+    _check_adapters(model)
+
+
+def _check_types(model: Any) -> None:
+    for layer in model_layers(model):
+        mode = layer.quantization_mode
+        if mode not in _QUANTIZATION_MODES:
+            raise UnsupportedModelError(
+                f"expected layers that Keras quantized to int8 or int4, or not at all; "
+                f"{layer.path} is of the mode {mode!r}: convert the model as it was before, and "
+                "choose the stored type with the quantizer"
+            )
+    for weight in float_weights(model):
+        if weight.dtype not in ("float32", *_COUNTERS):
+            raise UnsupportedModelError(
+                f"expected weights in {', '.join(FLOATS)}, or quantized by Keras; {weight.path} is "
+                f"{weight.dtype}: load the model with one of these as its dtype"
+            )
+
+
+def _check_adapters(model: Any) -> None:
+    known = [
+        (layer, name)
+        for layer, name, _ in quantizable_matrices(model)
+        if Adapter.of(layer, name) is not None
+    ]
+    merged = {id(layer) for layer, _ in known}
+    for layer in model_layers(model):
+        if getattr(layer, "lora_enabled", False) and id(layer) not in merged:
+            raise UnsupportedModelError(
+                f"expected LoRA beside a kernel or an embedding of Keras' own layers; {layer.path} "
+                "has another kind: merge it into the weights first"
+            )
+    for layer, name in known:
+        if name == "embeddings" and layer.quantization_mode and getattr(layer, "tie_weights", None):
+            raise UnsupportedModelError(
+                f"{layer.path} is quantized and has LoRA, which Keras then adds where the table is "
+                "looked up and not where it makes logits, so it is two matrices; expected one: "
+                "merge LoRA before quantize()"
+            )
 
 
 def check_inputs(model: Any) -> None:
@@ -74,15 +105,30 @@ def check_inputs(model: Any) -> None:
 
 
 def vocabulary_size(model: Any) -> int:
-    """How many tokens the model has a logit for; backbones have several names for it."""
-    return int(model.output.shape[-1])
+    """How many tokens the model has a logit for.
+
+    A functional model shows it in its output; KerasHub's backbones have several names for it, and
+    one made by hand is expected to have the most common one.
+
+    Raises:
+        UnsupportedModelError: The model does not say.
+    """
+    size = getattr(model.backbone, "vocabulary_size", None)
+    if isinstance(model, keras.src.models.Functional):
+        size = model.output.shape[-1]
+    if not isinstance(size, int):
+        raise UnsupportedModelError(
+            f"expected {type(model).__name__}.backbone to say its vocabulary_size as an int, like "
+            "those of KerasHub"
+        )
+    return size
 
 
 def position_limit(model: Any) -> int | None:
     """How many positions the model has a learned embedding for; None where it has no such table."""
     limits = [
         layer.sequence_length
-        for layer in _layers(model)
+        for layer in model_layers(model)
         if hasattr(layer, "position_embeddings") and isinstance(layer.sequence_length, int)
     ]
     return min(limits, default=None)
@@ -100,8 +146,3 @@ def check_context(model: Any, option: str, length: int) -> None:
             f"{option} is {length}, but {type(model).__name__} has embeddings for {limit} "
             f"positions; pass {option}={limit} or less"
         )
-
-
-def _layers(model: Any) -> list[Any]:
-    # _flatten_layers is how Keras itself walks nested layers; KerasHub relies on it too.
-    return list(model._flatten_layers(include_self=False, recursive=True))

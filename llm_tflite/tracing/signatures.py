@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from ..errors import UnsupportedModelError
@@ -26,6 +24,7 @@ from ..signature_names import Variant, signature_name
 from .cache_views import CacheViews, source
 from .cached_call import cached_call
 from .cached_paths import cached_paths
+from .float_weights import FloatWeight, float_weights
 from .fold import fold, make_constant
 from .head import find_head
 from .interception import intercept
@@ -54,7 +53,7 @@ class WeightInput:
     """
 
     name: str
-    variable: keras.Variable
+    variable: FloatWeight
     permutation: tuple[int, ...]
     shape: tuple[int, ...]
     uses: frozenset[Use]
@@ -167,7 +166,7 @@ def lifted(name: str, recorded: Recording) -> tuple[Signature, list[WeightInput]
             if placeholder is None or placeholder.op.name not in nodes:
                 continue
             if placeholder is view.logical and prod(placeholder.shape) <= _CONSTANT_ELEMENTS:
-                make_constant(nodes[placeholder.op.name], np.asarray(view.variable.value))
+                make_constant(nodes[placeholder.op.name], view.variable.numpy())
             else:
                 weight = _weight_input(view, placeholder)
                 weights.append(weight)
@@ -222,9 +221,9 @@ def record(model: Any, cache: Cache, length: int, *, logits: bool, head: str | N
     return Recording(inputs, outputs, weights.views, written)
 
 
-def named_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
+def named_variables(model: Any) -> Iterator[tuple[str, FloatWeight]]:
     """The variables of a model with names that are the same in all of its signatures."""
-    return ((f"weight_{i}", variable) for i, variable in enumerate(model.variables))
+    return ((f"weight_{i}", variable) for i, variable in enumerate(float_weights(model)))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from .einsum import Equation, is_identity, permutation
+from .float_weights import FloatWeight
 
 Op = Callable[..., Any]
 Use = Literal["projection", "lookup"]
@@ -26,7 +27,7 @@ class WeightView:
     """One variable in one trace.
 
     Attributes:
-        variable: The Keras variable.
+        variable: The model's variable, as float32.
         name: Name of its placeholders, and of its argument in every signature.
         logical: Placeholder of the variable's own shape.
         matrix: Placeholder ``[out, in]`` once a product or a lookup has asked for it.
@@ -34,7 +35,7 @@ class WeightView:
         uses: What the model does with ``matrix``.
     """
 
-    variable: keras.Variable
+    variable: FloatWeight
     name: str
     logical: tf.Tensor
     matrix: tf.Tensor | None = None
@@ -60,7 +61,7 @@ class WeightViews:
 
     def __init__(
         self,
-        variables: Iterable[tuple[str, keras.Variable]],
+        variables: Iterable[tuple[str, FloatWeight]],
         *,
         head: str | None = None,
         row: tf.Tensor | None = None,
@@ -88,7 +89,10 @@ class WeightViews:
 
     def scope(self) -> keras.StatelessScope:
         """A scope in which the variables read as their placeholders."""
-        return keras.StatelessScope([(view.variable, view.logical) for view in self.views])
+        scope = keras.StatelessScope()
+        for view in self.views:  # the scope's own arguments would be cast to the variables' types
+            scope.add_update((view.variable.source, view.logical))
+        return scope
 
     def _find(self, tensor: Any) -> WeightView | None:
         if isinstance(tensor, keras.Variable):

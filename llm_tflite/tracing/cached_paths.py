@@ -21,12 +21,13 @@ class CachedPath:
 
     Attributes:
         parts: Attributes that its layers have.
-        call: What they do instead of their own ``call``, which is its first argument.
+        call: What they do instead of their own ``call``, which is its second argument; None where
+            the layers are right and only ``generate`` calls them wrongly.
         note: In what the file differs from Keras' ``generate``, in one sentence.
     """
 
     parts: frozenset[str]
-    call: Callable[..., Any]
+    call: Callable[..., Any] | None
     note: str
 
     def layers(self, model: Any) -> list[Any]:
@@ -86,6 +87,13 @@ CACHED_PATHS = (
         note="differs from Keras' generate, which rotates every query to position 0 once it "
         "decodes with a cache: this file follows the model's forward pass",
     ),
+    # Qwen 3.5's gated delta net (Yang et al., 2024, arXiv:2412.06464).
+    CachedPath(
+        parts=frozenset(("in_proj_qkv", "conv1d_weight", "dt_bias", "A_log")),
+        call=None,
+        note="differs from Keras' generate, which lets the states read the last token of a prompt "
+        "twice: this file follows the model's forward pass",
+    ),
 )
 
 
@@ -100,6 +108,8 @@ def cached_paths(model: Any) -> Iterator[None]:
     changed = []
     try:
         for path in CACHED_PATHS:
+            if path.call is None:
+                continue
             for layer in path.layers(model):
                 call = functools.partial(path.call, layer, layer.call)
                 # Keras guards attributes of layers, so the rule goes in, and out, behind its back.

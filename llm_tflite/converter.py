@@ -61,7 +61,8 @@ class Converter:
             those that the model's authors make, which KerasHub 0.32 does not for byte-pair
             tokenizers (``original_tokenization.py``); the manifest says which.
         context_length: (prefill_decode) Tokens of prompt and answer together, the cache's length;
-            by default 1024 or the length of the model's position table, whichever is less.
+            by default 1024, or less where the model's position table ends before that, or its
+            short rotary factors do.
         prefill_lengths: (prefill_decode) T of each ``prefill_{T}`` signature. A prompt is cut into
             these; a small one among them lets the last slots of the context be used. A model with
             states, whose calls are never padded, has ``prefill_1`` as well.

@@ -23,12 +23,13 @@ class CachedPath:
         parts: Attributes that its layers have.
         call: What they do instead of their own ``call``, which is its second argument; None where
             the layers are right and only ``generate`` calls them wrongly.
-        note: In what the file differs from Keras' ``generate``, in one sentence.
+        note: In what the file differs from Keras' ``generate``, in one sentence; None where
+            ``generate`` says the same.
     """
 
     parts: frozenset[str]
     call: Callable[..., Any] | None
-    note: str
+    note: str | None = None
 
     def layers(self, model: Any) -> list[Any]:
         """The layers of a model that the rule is for."""
@@ -71,7 +72,37 @@ def _rotate_once(
     return layer._output_dense(output), ops.stack((key, value), axis=1)
 
 
+def _rotate_by_short_factors(
+    layer: Any, original: Callable[..., Any], inputs: Any, start_index: Any = 0
+) -> Any:
+    """Rotate as the forward pass does with every text that a file can hold.
+
+    KerasHub 0.32 chooses factors by the last position of a call, so a text that grows long is
+    rotated by both kinds. A file holds short ones alone (``short_factor_limit``): no step has to
+    choose.
+    """
+    del original  # it computes the choice in the graph, for every layer
+    positions = layer._compute_positions(inputs, start_index)
+    cosine, sine = layer._compute_cos_sin_embedding(inputs, positions=positions)
+    return layer._apply_rotary_pos_emb(inputs, cosine, sine)
+
+
+_SHORT_AND_LONG_FACTORS = CachedPath(
+    parts=frozenset(
+        (
+            "inverese_freq_short_factor",  # so spelt in KerasHub
+            "inverese_freq_long_factor",
+            "pretraining_sequence_length",
+            "_compute_positions",
+            "_compute_cos_sin_embedding",
+            "_apply_rotary_pos_emb",
+        )
+    ),
+    call=_rotate_by_short_factors,
+)
+
 CACHED_PATHS = (
+    _SHORT_AND_LONG_FACTORS,
     CachedPath(
         parts=frozenset(
             (
@@ -99,7 +130,13 @@ CACHED_PATHS = (
 
 def differences(model: Any) -> list[str]:
     """In what a file of the model differs from Keras' ``generate``."""
-    return [path.note for path in CACHED_PATHS if path.layers(model)]
+    return [path.note for path in CACHED_PATHS if path.note and path.layers(model)]
+
+
+def short_factor_limit(model: Any) -> int | None:
+    """Up to how many tokens a text is rotated by its model's short factors; None without such."""
+    layers = _SHORT_AND_LONG_FACTORS.layers(model)
+    return min((layer.pretraining_sequence_length for layer in layers), default=None)
 
 
 @contextlib.contextmanager

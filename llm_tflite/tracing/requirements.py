@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from ..errors import InvalidOptionError, UnsupportedModelError
+from .cached_paths import short_factor_limit
 from .float_weights import FLOATS, Adapter, float_weights, model_layers, quantizable_matrices
 from .reference import frozen_weights
 
@@ -97,7 +98,7 @@ def check_inputs(model: Any) -> None:
     expected = {"token_ids": "int32", "padding_mask": "int32"}
     inputs = getattr(model, "input", None)
     found = {name: x.dtype for name, x in inputs.items()} if isinstance(inputs, dict) else inputs
-    if found != expected:
+    if found not in (expected, {**expected, "position_ids": "int32"}):
         raise UnsupportedModelError(
             f"the layout 'forward' reads text alone; expected {type(model).__name__} to take "
             f"{expected}, found {found}"
@@ -125,24 +126,37 @@ def vocabulary_size(model: Any) -> int:
 
 
 def position_limit(model: Any) -> int | None:
-    """How many positions the model has a learned embedding for; None where it has no such table."""
-    limits = [
-        layer.sequence_length
-        for layer in model_layers(model)
-        if hasattr(layer, "position_embeddings") and isinstance(layer.sequence_length, int)
-    ]
-    return min(limits, default=None)
+    """How many tokens a text may have, piece by piece or at once; None where nothing limits it."""
+    return min((limit for limit, _ in _limits(model)), default=None)
 
 
 def check_context(model: Any, option: str, length: int) -> None:
     """Refuse a context that the model cannot have.
 
     Raises:
-        InvalidOptionError: It is longer than the table of positions.
+        InvalidOptionError: It is longer than the table of positions, or than texts that are all
+            rotated alike.
     """
-    limit = position_limit(model)
-    if limit is not None and length > limit:
+    limit, reason = min(_limits(model), default=(length, ""))
+    if length > limit:
         raise InvalidOptionError(
-            f"{option} is {length}, but {type(model).__name__} has embeddings for {limit} "
-            f"positions; pass {option}={limit} or less"
+            f"{option} is {length}, but {type(model).__name__} {reason}; pass {option}={limit} or "
+            "less"
         )
+
+
+def _limits(model: Any) -> list[tuple[int, str]]:
+    """Lengths that no text may exceed, and what the model is like, to say why."""
+    tables = [
+        (layer.sequence_length, f"has embeddings for {layer.sequence_length} positions")
+        for layer in model_layers(model)
+        if hasattr(layer, "position_embeddings") and isinstance(layer.sequence_length, int)
+    ]
+    limit = short_factor_limit(model)
+    if limit is None:
+        return tables
+    reason = (
+        f"rotates whole texts of more than {limit} tokens by other factors than short ones, and "
+        "what was cached of a text before it grew so long would not be rotated again"
+    )
+    return [*tables, (limit, reason)]

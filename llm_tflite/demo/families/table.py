@@ -216,11 +216,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "phi3_su": _named(
         "Phi3",
-        "rotary factors for short and long texts; one that outgrows 64 tokens is cached with both",
+        "rotary factors for short and for long texts; a file holds short ones, here of 128 tokens",
         {
             **_GROUPED,
-            "max_sequence_length": CONTEXT,
-            "pretraining_sequence_length": 64,
+            "max_sequence_length": 2 * CONTEXT,
+            "pretraining_sequence_length": CONTEXT,
             "rope_scaling_type": "su",
             "rope_scaling_short_factor": [1.0, 1.1, 1.2, 1.3],
             "rope_scaling_long_factor": [2.0, 2.1, 2.2, 2.3],

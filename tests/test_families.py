@@ -13,6 +13,7 @@ import llm_tflite as lt
 from llm_tflite import errors
 from llm_tflite.conversion.agreement import FLOAT_TOLERANCE
 from llm_tflite.demo.families import FAMILIES, Family
+from llm_tflite.tracing.cached_paths import differences
 from llm_tflite.tracing.reference import keras_logits
 
 CONTEXT = 64
@@ -78,6 +79,46 @@ def test_a_family_that_does_not_convert_is_refused_and_leaves_no_file(
     with pytest.raises(error, match=message):
         convert(FAMILIES[name].make(), tmp_path / "m.tflite")
     assert not list(tmp_path.iterdir())
+
+
+# Models that hold tensors of their own, ask for positions, or whose cached path is another one.
+@pytest.mark.parametrize(
+    "name", ["gemma", "gemma2", "gemma3", "gemma4", "gemma4_e", "gemma4_moe", "gpt_neo_x"]
+)
+def test_the_forward_layout_gives_the_logits_of_the_forward_pass(name: str, tmp_path: Path) -> None:
+    model = FAMILIES[name].make()
+    path = tmp_path / "m.tflite"
+    lt.Converter(model, layout="forward", quantizer="none", max_length=CONTEXT).convert(path)
+    ids, mask = np.zeros((2, 1, CONTEXT), np.int32)
+    ids[0, : len(PROMPT)], mask[0, : len(PROMPT)] = PROMPT, 1
+    with lt.Interpreter(path, threads=1) as interpreter:
+        assert set(interpreter.signatures["serving_default"].inputs) == {
+            "token_ids",
+            "padding_mask",
+        }
+        found = interpreter.run("serving_default", token_ids=ids, padding_mask=mask)["logits"]
+    expected = keras_logits(model, PROMPT)
+    np.testing.assert_allclose(
+        found[0, : len(PROMPT)], expected, atol=FLOAT_TOLERANCE * np.ptp(expected)
+    )
+
+
+@pytest.mark.parametrize("name", ["gpt_neo_x", "gemma4_e"])
+def test_the_generate_layout_writes_what_the_forward_pass_chooses(
+    name: str, tmp_path: Path
+) -> None:
+    model = FAMILIES[name].make(text=True)
+    path = tmp_path / "m.tflite"
+    lt.Converter(model, layout="generate", quantizer="none", max_length=CONTEXT).convert(path)
+    with lt.Interpreter(path, threads=1) as interpreter:
+        notes = (interpreter.manifest.check or {}).get("notes", [])
+        start = interpreter.manifest.tokens.start
+        prompt = ([] if start is None else [start]) + interpreter.tokenize("The river runs past")
+        tokens = interpreter.generate("The river runs past").token_ids
+    assert notes == differences(model)
+    assert len(set(tokens)) >= 4, "an answer that repeats itself shows nothing"
+    logits = keras_logits(model, [*prompt, *tokens])
+    assert logits[len(prompt) - 1 : -1].argmax(-1).tolist() == list(tokens)
 
 
 def test_every_causal_lm_of_keras_hub_is_among_them() -> None:

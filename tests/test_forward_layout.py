@@ -17,6 +17,7 @@ import llm_tflite as lt
 from llm_tflite import errors
 from llm_tflite.conversion.forward import ForwardPlan
 from llm_tflite.demo import shapes
+from llm_tflite.tracing.forward import trace_forward
 
 TEXT = "The capital of France is Paris.\nПривет, 你好 😀"
 
@@ -350,11 +351,21 @@ def test_a_model_that_reads_more_than_text_is_refused() -> None:
         lt.Converter(model, layout="forward", max_length=8)
 
 
+def test_a_model_that_holds_a_large_tensor_is_refused() -> None:
+    import keras
+
+    ids, mask = (keras.Input((None,), dtype="int32", name=n) for n in ("token_ids", "padding_mask"))
+    hidden = keras.layers.Embedding(16, 200)(ids) * keras.ops.ones((1, 1, 200))
+    model = keras.Model({"token_ids": ids, "padding_mask": mask}, hidden)
+    with pytest.raises(errors.UnsupportedModelError, match=r"holds tensors of shape \[1, 1, 200\]"):
+        trace_forward(model, length=8)
+
+
 class WithoutMask:
     """A model that takes padding for text."""
 
     def __init__(self, model: Any) -> None:
-        self.variables = model.variables
+        self.variables, self.input = model.variables, model.input
         self._flatten_layers = model._flatten_layers
         self._model = model
 

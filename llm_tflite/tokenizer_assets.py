@@ -52,7 +52,7 @@ def asset_from_keras(
     Raises:
         InvalidOptionError: ``tokenization`` is neither of the two.
         UnsupportedModelError: The tokenizer is not of byte pairs, SentencePiece or RWKV, or its
-            original form is not known.
+            original form is not known, or the preprocessor wants more than a text.
     """
     if tokenization not in get_args(Tokenization):
         raise InvalidOptionError(
@@ -80,7 +80,13 @@ def _start(preprocessor: Any, tokenizer: Any) -> int | None:
     start = getattr(tokenizer, "start_token_id", None)
     if start is None:
         return None
-    packed = preprocessor.generate_preprocess("a", sequence_length=8)
+    try:
+        packed = preprocessor.generate_preprocess("a", sequence_length=8)
+    except (KeyError, TypeError, ValueError) as e:
+        raise UnsupportedModelError(
+            f"expected a preprocessor that takes a text alone; {type(preprocessor).__name__} does "
+            f"not ({e}). A model that reads text alone may have the preprocessor of another family"
+        ) from e
     first = int(np.asarray(packed["token_ids"]).reshape(-1)[0])
     return first if first == int(start) else None
 

@@ -173,21 +173,29 @@ def test_every_class_of_tokenizer_is_among_them() -> None:
     assert tested == {family.causal_lm for family in FAMILIES.values()}
 
 
+def test_a_preprocessor_that_wants_an_image_is_refused() -> None:
+    preprocessor = FAMILIES["pali_gemma"].make(text=True).preprocessor
+    with pytest.raises(UnsupportedModelError, match="a text alone; PaliGemmaCausalLMPreprocessor"):
+        asset_from_keras(preprocessor)
+
+
 @pytest.mark.parametrize("name", ["gemma3", "gemma4", "phi3"])
 def test_a_vocabulary_without_the_end_of_turn_does_not_stop_at_what_is_unknown(name: str) -> None:
     from sentencepiece import sentencepiece_model_pb2
 
-    preprocessor = FAMILIES[name].make(text=True).preprocessor
-    tokenizer = preprocessor.tokenizer
+    model = FAMILIES[name].make(text=True)
+    tokenizer = model.preprocessor.tokenizer
+    *_, turn = asked_of(model, "a")[1]
     proto = sentencepiece_model_pb2.ModelProto()
     proto.ParseFromString(tokenizer.proto)
-    *_, turn = asset_from_keras(preprocessor).stop  # type: ignore[union-attr]
     proto.pieces[turn].piece = "<other>"
-    without = type(tokenizer).from_config(tokenizer.get_config() | {"proto": None})
-    without.set_proto(proto.SerializeToString())
-    asset = asset_from_keras(type(preprocessor)(without, sequence_length=16))
+    tokenizer.set_proto(proto.SerializeToString())
+    end, unknown = tokenizer.end_token_id, 0
+    # Phi-3 of Keras takes 0 for "not there".
+    assert asked_of(model, "a")[1] == ([end] if name == "phi3" else [end, unknown])
+    asset = asset_from_keras(model.preprocessor)
     assert asset is not None
-    assert asset.stop == (tokenizer.end_token_id,)
+    assert asset.stop == (end,)
 
 
 # --- RWKV ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from .errors import InvalidOptionError, UnsupportedModelError
+from .longest_match import write_longest_match
 from .original_tokenization import as_original
 from .tokenizers import Kind
 
@@ -18,9 +19,10 @@ from .tokenizers import Kind
 Tokenization: TypeAlias = Literal["keras", "original"]
 
 # Ends of a chat turn at which KerasHub's generate() stops by default; only its code knows them
-# (Gemma3CausalLM, Gemma4CausalLM and Phi3CausalLM.generate of keras-hub 0.32).
+# (generate of Gemma3CausalLM, Gemma3nCausalLM, Gemma4CausalLM and Phi3CausalLM of keras-hub 0.32).
 _ENDS_OF_TURN = {
     "Gemma3Tokenizer": "<end_of_turn>",
+    "Gemma3nTokenizer": "<end_of_turn>",
     "Gemma4Tokenizer": "<turn|>",
     "Phi3Tokenizer": "<|end|>",
 }
@@ -44,12 +46,13 @@ def asset_from_keras(
 
     Args:
         preprocessor: The ``preprocessor`` of a KerasHub causal language model.
-        tokenization: Whose behaviour it shall have; SentencePiece tokenizers have but one.
+        tokenization: Whose behaviour it shall have; SentencePiece tokenizers and RWKV's have but
+            one.
 
     Raises:
         InvalidOptionError: ``tokenization`` is neither of the two.
-        UnsupportedModelError: The tokenizer is neither a byte-pair nor a SentencePiece tokenizer,
-            or its original form is not known.
+        UnsupportedModelError: The tokenizer is not of byte pairs, SentencePiece or RWKV, or its
+            original form is not known, or the preprocessor wants more than a text.
     """
     if tokenization not in get_args(Tokenization):
         raise InvalidOptionError(
@@ -63,9 +66,7 @@ def asset_from_keras(
             f"{type(tokenizer).__name__} adds start or end tokens itself; "
             f"build it with add_bos=False and add_eos=False and let the preprocessor add them"
         )
-    kind, data = _serialized(tokenizer)
-    if kind == "hf" and tokenization == "original":
-        data = as_original(tokenizer, data)
+    kind, data = _serialized(tokenizer, tokenization)
     start = _start(preprocessor, tokenizer)
     return TokenizerAsset(kind, data, start, _stops(tokenizer), tokenization)
 
@@ -79,26 +80,36 @@ def _start(preprocessor: Any, tokenizer: Any) -> int | None:
     start = getattr(tokenizer, "start_token_id", None)
     if start is None:
         return None
-    packed = preprocessor.generate_preprocess("a", sequence_length=8)
+    try:
+        packed = preprocessor.generate_preprocess("a", sequence_length=8)
+    except (KeyError, TypeError, ValueError) as e:
+        raise UnsupportedModelError(
+            f"expected a preprocessor that takes a text alone; {type(preprocessor).__name__} does "
+            f"not ({e}). A model that reads text alone may have the preprocessor of another family"
+        ) from e
     first = int(np.asarray(packed["token_ids"]).reshape(-1)[0])
     return first if first == int(start) else None
 
 
-def _serialized(tokenizer: Any) -> tuple[Kind, bytes]:
+def _serialized(tokenizer: Any, tokenization: Tokenization = "keras") -> tuple[Kind, bytes]:
     proto = getattr(tokenizer, "proto", None)
     if isinstance(proto, bytes) and proto:
         return "sentencepiece", proto
     # KerasHub builds the fast form of a byte-pair tokenizer at its first use.
     if getattr(tokenizer, "_tokenizer", None) is None:
         getattr(tokenizer, "_maybe_initialized_tokenizers", lambda: None)()
-    to_json = getattr(getattr(tokenizer, "_tokenizer", None), "to_str", None)
+    inner = getattr(tokenizer, "_tokenizer", None)
+    if isinstance(tokens := getattr(inner, "idx2token", None), dict):
+        return "hf", write_longest_match(tokens)
+    to_json = getattr(inner, "to_str", None)
     if to_json is None:
         raise UnsupportedModelError(
-            f"expected a byte-pair or SentencePiece tokenizer with a vocabulary; "
+            f"expected a tokenizer of byte pairs, SentencePiece or RWKV with a vocabulary; "
             f"got {type(tokenizer).__name__}: pass the model with preprocessor=None, for a file of "
             "token ids"
         )
-    return "hf", to_json().encode("utf-8")
+    data = to_json().encode("utf-8")
+    return "hf", as_original(tokenizer, data) if tokenization == "original" else data
 
 
 def _stops(tokenizer: Any) -> tuple[int, ...]:

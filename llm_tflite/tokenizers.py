@@ -11,6 +11,9 @@ from .errors import CorruptArtifactError, IncompatibleArtifactError, InvalidOpti
 
 Kind = Literal["hf", "sentencepiece"]
 
+# What the tokenizers library takes for an id.
+_LARGEST_ID = 2**32 - 1
+
 
 class Tokenizer(Protocol):
     """What every tokenizer can do. Tokenizers hold no state and may be shared between threads."""
@@ -48,7 +51,7 @@ def load_tokenizer(kind: str, data: bytes) -> Tokenizer:
     """Load a tokenizer from the form in which an artifact carries it.
 
     Args:
-        kind: ``"hf"`` (a byte-level BPE ``tokenizer.json``) or ``"sentencepiece"`` (a model proto).
+        kind: ``"hf"`` (a byte-level ``tokenizer.json``) or ``"sentencepiece"`` (a model proto).
         data: The file's bytes.
 
     Raises:
@@ -56,14 +59,14 @@ def load_tokenizer(kind: str, data: bytes) -> Tokenizer:
         IncompatibleArtifactError: It is a tokenizer of another kind.
     """
     if kind == "hf":
-        return BytePairTokenizer(data)
+        return ByteLevelTokenizer(data)
     if kind == "sentencepiece":
         return SentencePieceTokenizer(data)
     raise IncompatibleArtifactError(f"expected a tokenizer 'hf' or 'sentencepiece'; got {kind!r}")
 
 
-class BytePairTokenizer:
-    """A byte-level BPE tokenizer: GPT-2, Llama 3, Qwen and most others."""
+class ByteLevelTokenizer:
+    """A byte-level tokenizer: the byte pairs of GPT-2, Llama 3 and most others, and RWKV's."""
 
     kind: Kind = "hf"
 
@@ -73,9 +76,11 @@ class BytePairTokenizer:
 
         try:
             text = data.decode("utf-8")
-            # Two copies, because the choice is a property that calls from other threads would see.
-            self._special = tokenizers.Tokenizer.from_str(text)
-            self._plain = tokenizers.Tokenizer.from_str(text)
+            self._plain = self._special = tokenizers.Tokenizer.from_str(text)
+            self._added = self._plain.get_added_tokens_decoder()
+            if self._added:
+                # A copy, because the choice is a property that calls from other threads would see.
+                self._special = tokenizers.Tokenizer.from_str(text)
             decoder = json.loads(text).get("decoder") or {}
         except Exception as e:  # the library raises plain Exception for whatever it dislikes
             raise CorruptArtifactError(f"the tokenizer cannot be read: {e}") from e
@@ -84,7 +89,6 @@ class BytePairTokenizer:
                 f"expected a byte-level tokenizer.json; its decoder is {decoder.get('type')!r}"
             )
         self._plain.encode_special_tokens = True
-        self._added = self._plain.get_added_tokens_decoder()
 
     @property
     def vocabulary_size(self) -> int:
@@ -113,7 +117,7 @@ class BytePairTokenizer:
         if token in self._added:
             added = self._added[token]
             return b"" if added.special else str(added.content).encode("utf-8")
-        piece = self._plain.id_to_token(token) if token < self.vocabulary_size else None
+        piece = self._plain.id_to_token(token) if token <= _LARGEST_ID else None
         alphabet = byte_alphabet()
         try:
             return bytes(alphabet[character] for character in piece or "")

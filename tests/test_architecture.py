@@ -42,6 +42,7 @@ FLOORS = {
     "text_runtime": 2,
     "text_graph": 2,
     "tokenizers": 2,
+    "longest_match": 2,
     "original_tokenization": 1,
     "tokenizer_assets": 2,
     "prompt": 2,

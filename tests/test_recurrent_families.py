@@ -18,7 +18,7 @@ import recurrent_models
 from recurrent_models import VOCABULARY_SIZE
 
 import llm_tflite as lt
-from llm_tflite import errors
+from llm_tflite.demo.families import FAMILIES
 from llm_tflite.runtime import RuntimeModel
 
 CONTEXT = 300
@@ -304,11 +304,17 @@ def test_the_layout_forward_takes_an_unrolled_recurrence(tmp_path: Path) -> None
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
 
 
-def test_a_tokenizer_that_no_runtime_knows_is_refused(tmp_path: Path) -> None:
-    import keras_hub
-
-    model = recurrent_models.rwkv7()
-    tokenizer = keras_hub.models.RWKVTokenizer(["1 'the' 3", "2 ' ' 1", "3 '\\n\\n' 2"])
-    model.preprocessor = keras_hub.models.RWKV7CausalLMPreprocessor(tokenizer, sequence_length=8)
-    with pytest.raises(errors.UnsupportedModelError, match=r"RWKVTokenizer.*preprocessor=None"):
-        lt.Converter(model)
+def test_rwkv_reads_and_writes_text(tmp_path: Path) -> None:
+    model = FAMILIES["rwkv7"].make(text=True)
+    tokenizer = model.preprocessor.tokenizer
+    path = tmp_path / "model.litertlm"
+    options: dict[str, Any] = {"context_length": 64, "prefill_lengths": (4,)}
+    lt.Converter(model, quantizer="none", **options).convert(path)
+    text = "The river runs past the old mill"
+    prompt = [int(token) for token in tokenizer(text)]
+    with lt.Interpreter(path) as interpreter:
+        completion = interpreter.generate(text, max_new_tokens=8, stop_token_ids=())
+    answer = list(completion.token_ids)
+    assert answer == forward_choices(model, prompt + answer, 8)
+    pieces = [tokenizer._tokenizer.idx2token[token] for token in answer]
+    assert completion.text == b"".join(pieces).decode("utf-8", "replace")

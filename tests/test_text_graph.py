@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from converted_graph import ConvertedTokenizer, convert, traced_encode
-from test_tokenizers import HARD_TEXTS
+from hard_texts import HARD_TEXTS
 from text_graph_material import TOKENIZERS, single_bytes_json, texts
 
 from llm_tflite.text_graph import graph_tokenizer

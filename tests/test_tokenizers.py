@@ -1,9 +1,9 @@
 import os
-import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from hard_texts import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from material import gpt2_vocabulary, mistral_sentencepiece
@@ -19,50 +19,6 @@ from llm_tflite.tokenizer_assets import TokenizerAsset, asset_from_keras
 from llm_tflite.tokenizers import Tokenizer, load_tokenizer
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-
-HARD_TEXTS = [
-    "",
-    " ",
-    "  two  spaces  ",
-    "\n\n",
-    "\r\n\t \n",
-    "don't can't we're they've I'll he'd it's 'S 'T",
-    "it\u2019s curly — and … dashes",
-    "hello world\n\n    indented\n\tand tabs",
-    "1234567890 3.14159 1,000,000 ½ ² ① ٣٤٥ Ⅷ 0x1F",
-    "<|endoftext|",
-    "<endoftext> <s",
-    "😀😀 👩‍👩‍👧‍👦 🇺🇸🇩🇪 I ❤️ you 👍🏽",
-    "café cafe\u0301 naïve straße ﬁne İstanbul",
-    "今天天气很好。日本語テスト 한국어 문장 𠀀𠀁",
-    "مرحبا بالعالم עברית हिन्दी ไทย Ελληνικά Русский",
-    "a\u00a0b \u3000 \u2009 \u200b \ufeff \u2028 \x85 \x0b \x1c",
-    "Ġhello Ċ ĉ ▁ ▁▁x <0x0A>",
-    'def f(x):\n    return {"a": [x**2]}  # http://example.com/?q=1&b=2',
-    "a" * 300,
-    " " * 100,
-    "\n" * 50,
-    "!?" * 80,
-    "\x00 a\x00b \x01\x7f",
-    "antidisestablishmentarianism supercalifragilisticexpialidocious",
-]
-
-
-def corpus() -> list[str]:
-    chance = random.Random(7)
-    ranges = [
-        (0x20, 0x7E),
-        (0x20, 0x7E),
-        (0xA0, 0x24F),
-        (0x400, 0x52F),
-        (0x4E00, 0x9FFF),
-        (0x1F300, 0x1F6FF),
-    ]
-    scrambled = [
-        "".join(chr(chance.randint(*chance.choice(ranges))) for _ in range(chance.randint(1, 40)))
-        for _ in range(150)
-    ]
-    return HARD_TEXTS + scrambled
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from hard_texts import corpus
 from material import gpt2_vocabulary, mistral_sentencepiece, smollm2_gguf
-from test_tokenizers import corpus
 
 from llm_tflite.split_regexes import LLAMA3, QWEN2
 
@@ -107,6 +107,17 @@ def smollm2_own_json() -> bytes:
     return tokenizer.to_str().encode()
 
 
+@functools.cache
+def rwkv_json() -> bytes:
+    """The vocabulary of RWKV, which KerasHub has as a tree of bytes."""
+    import keras_hub
+
+    from llm_tflite.demo.vocabularies import rwkv
+    from llm_tflite.tokenizer_assets import _serialized
+
+    return _serialized(keras_hub.models.RWKVTokenizer(rwkv()))[1]
+
+
 def trained(model_type: str, **options: Any) -> bytes:
     """A SentencePiece model of this project's own pages."""
     import sentencepiece
@@ -136,6 +147,7 @@ TOKENIZERS = {
     "qwen2": ("hf", lambda: gpt2_json(split_by_regex(QWEN2))),
     "smollm2 of keras": ("hf", smollm2_json),
     "smollm2": ("hf", smollm2_own_json),
+    "rwkv": ("hf", rwkv_json),
     "mistral": ("sentencepiece", lambda: mistral_sentencepiece().read_bytes()),
     "bpe": ("sentencepiece", lambda: trained("bpe")),
     "bpe with marks": (

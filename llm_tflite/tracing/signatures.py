@@ -24,10 +24,11 @@ from ..errors import UnsupportedModelError
 from ..signature_names import Variant, signature_name
 from .cache_views import CacheViews
 from .cached_paths import cached_paths
-from .fold import fold, make_constant
+from .fold import fold
+from .graph_nodes import make_constant
 from .head import find_head
 from .interception import intercept
-from .mask_views import additive_masks
+from .mask_views import WipedRows, additive_masks
 from .norm_views import NormViews
 from .probe import CacheStructure
 from .weight_views import Use, WeightView, WeightViews
@@ -223,7 +224,7 @@ def named_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
 def through_views(weights: WeightViews, *others: Any) -> Iterator[None]:
     """Run model code through the views of weights, norms and masks, and those of ``others``."""
     windows = WindowViews()
-    views = (*others, weights, NormViews(), windows)
+    views = (*others, weights, NormViews(), WipedRows(), windows)
     with intercept(*views), windows.band_parts(), additive_masks(), weights.scope():
         yield
 

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
-.PHONY: demo test slow lint bench bench-codelab families docs clean
+.PHONY: demo test slow lint bench bench-codelab bench-hand-laid families docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py
@@ -29,6 +29,10 @@ bench: $(VENV)/.demo .bench-venv/.ready
 # Against the recipe of TensorFlow's codelab, in the TensorFlow that runs its file: ten minutes.
 bench-codelab: $(VENV)/.demo .codelab-venv/.ready
 	$(BIN)/python -m benchmarks.codelab
+
+# Against decode graphs that were laid by hand: ten minutes.
+bench-hand-laid: $(VENV)/.demo
+	$(BIN)/python -m benchmarks.hand_laid
 
 # Every family of KerasHub, beside Keras and LiteRT-LM, into docs/families.md: half an hour.
 families: $(VENV)/.dev

@@ -16,8 +16,9 @@ from llm_tflite.demo import shapes
 from llm_tflite.tracing.cache_views import CacheViews
 from llm_tflite.tracing.einsum import Equation
 from llm_tflite.tracing.float_weights import FloatWeight
+from llm_tflite.tracing.fold import fold
 from llm_tflite.tracing.interception import intercept
-from llm_tflite.tracing.mask_views import additive_masks
+from llm_tflite.tracing.mask_views import WipedRows, additive_masks
 from llm_tflite.tracing.norm_views import NormViews
 from llm_tflite.tracing.probe import CacheTensor, probe_cache
 from llm_tflite.tracing.weight_views import WeightViews
@@ -169,6 +170,74 @@ def test_masks_are_added_once_and_leave_masked_rows_finite() -> None:
         found = np.asarray(softmax(scores, tf.constant(mask)))
     np.testing.assert_allclose(found[:, :, 1:], expected[:, :, 1:], rtol=1e-6)
     assert np.isfinite(found).all()
+
+
+def test_one_mask_for_all_rows_is_added_to_the_product_as_it_is() -> None:
+    scores = RANDOM.normal(size=(1, 2, 3, 5)).astype(np.float32)
+    mask = np.array([True, True, True, False, False])[None, None, None]
+    softmax = keras.layers.Softmax(dtype="float32")
+    expected = np.asarray(softmax(scores.reshape(1, 6, 1, 5), mask))
+    with tf.Graph().as_default(), additive_masks():
+        found = softmax(tf.reshape(tf.constant(scores), [1, 6, 1, 5]), tf.constant(mask))
+        assert found.op.inputs[0].op.type == "Softmax"
+        assert found.op.inputs[0].shape == scores.shape
+        with tf.compat.v1.Session() as session:
+            np.testing.assert_allclose(session.run(found), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("wiped", [True, False])
+def test_wiping_a_row_is_a_product(wiped: bool) -> None:
+    x = RANDOM.normal(size=(1, 1, 4, 8)).astype(np.float32)
+
+    def build() -> tf.Tensor:
+        values = tf.constant(x)
+        condition = tf.constant(np.full((1, 1, 1, 1), wiped))
+        result = keras.ops.where(condition, keras.ops.zeros_like(values), values)
+        assert result.op.type == "Mul"
+        return result
+
+    np.testing.assert_array_equal(run(build, WipedRows()), x * (not wiped))
+
+
+def test_a_choice_within_rows_stays_one() -> None:
+    x = RANDOM.normal(size=(1, 4, 8)).astype(np.float32)
+
+    def build() -> tf.Tensor:
+        result = keras.ops.where(tf.constant(x) < 0, keras.ops.zeros_like(x), tf.constant(x))
+        assert result.op.type == "SelectV2"
+        return result
+
+    np.testing.assert_array_equal(run(build, WipedRows()), np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("scale", [None, 0.125])
+def test_signs_and_scale_of_a_rotation_go_to_cosine_and_sine(scale: float | None) -> None:
+    x = RANDOM.normal(size=(1, 2, 3, 8)).astype(np.float32)
+    angles = RANDOM.normal(size=(1, 2, 1, 8)).astype(np.float32)
+    with tf.Graph().as_default() as graph:
+        rows, cos, sin = tf.constant(x), tf.cos(angles), tf.sin(angles)
+        one, other = tf.split(rows, 2, axis=-1)
+        result = rows * cos + tf.reshape(tf.stack((-other, one), axis=-2), x.shape) * sin
+        result = result if scale is None else result * scale
+        expected = tf.compat.v1.Session().run(result)
+        folded = fold(graph.as_graph_def(add_shapes=True), [result.name])
+    assert "Neg" not in {node.op for node in folded.node}
+    # Two for each term, one of them on what all layers share.
+    assert sum(node.op == "Mul" for node in folded.node) == (3 if scale is None else 5)
+    with tf.Graph().as_default():
+        (found,) = tf.graph_util.import_graph_def(folded, return_elements=[result.name])
+        np.testing.assert_array_equal(tf.compat.v1.Session().run(found), expected)
+
+
+def test_the_reciprocal_of_a_square_root_is_one_operation() -> None:
+    x = RANDOM.uniform(1, 2, size=(3, 4)).astype(np.float32)
+
+    def build() -> tf.Tensor:
+        result = keras.ops.reciprocal(keras.ops.sqrt(tf.constant(x)))
+        assert result.op.type == "Rsqrt"
+        return result
+
+    np.testing.assert_allclose(run(build, NormViews()), 1 / np.sqrt(x), rtol=1e-6)
 
 
 @pytest.mark.parametrize("center", [True, False])

@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import tensor_util
 
+from .graph_nodes import make_constant, static_shape
+from .rotations import Rotations
 from .tensor_lists import pack_lists
 
 
@@ -29,6 +31,7 @@ def fold(graph: Any, outputs: list[str]) -> Any:
     pack_lists(graph)
     _index_stacks(graph)
     _concatenate_stacks(graph)
+    Rotations(graph).shorten()
     return _reachable(graph, outputs)
 
 
@@ -45,15 +48,6 @@ def _reachable(graph: Any, outputs: list[str]) -> Any:
     kept = tf.compat.v1.GraphDef(versions=graph.versions, library=graph.library)
     kept.node.extend(node for node in graph.node if node.name in needed)
     return kept
-
-
-def make_constant(node: Any, value: np.ndarray | np.generic) -> None:
-    """Turn a node into a constant of the same name."""
-    del node.input[:]
-    node.attr.clear()
-    node.op = "Const"
-    node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
 
 
 def _index_stacks(graph: Any) -> None:
@@ -115,8 +109,8 @@ def _concatenate_stacks(graph: Any) -> None:
         pack = nodes.get(node.input[0].split(":")[0]) if node.op == "Reshape" else None
         if pack is None or pack.op != "Pack":
             continue
-        packed, merged = _static_shape(pack), _static_shape(node)
-        if packed is None or merged is None:
+        packed, merged = static_shape(pack), static_shape(node)
+        if not packed or not merged:
             continue
         axis = pack.attr["axis"].i % len(packed)
         if axis + 1 >= len(packed):
@@ -134,10 +128,3 @@ def _concatenate_stacks(graph: Any) -> None:
         node.attr["T"].type = dtype
         node.attr["Tidx"].type = tf.int32.as_datatype_enum
         node.attr["N"].i = len(parts)
-
-
-def _static_shape(node: Any) -> list[int] | None:
-    shapes = node.attr["_output_shapes"].list.shape
-    if not shapes or any(dim.size < 0 for dim in shapes[0].dim) or shapes[0].unknown_rank:
-        return None
-    return [dim.size for dim in shapes[0].dim]

@@ -17,7 +17,7 @@ _AXES = (-1, (-1,), [-1])
 class NormViews:
     """The ``keras.ops`` of normalization, for tensors normalized over their last axis."""
 
-    intercepted = ("layer_normalization",)
+    intercepted = ("layer_normalization", "reciprocal")
 
     def layer_normalization(
         self,
@@ -37,3 +37,9 @@ class NormViews:
         if gamma is not None:
             x = x * tf.convert_to_tensor(gamma)
         return x if beta is None else x + tf.convert_to_tensor(beta)
+
+    def reciprocal(self, original: Callable[..., Any], x: Any) -> Any:
+        """One operation for the reciprocal of a square root, as in Gemma's normalization."""
+        if not tf.is_symbolic_tensor(x) or x.op.type != "Sqrt":
+            return original(x)
+        return tf.math.rsqrt(x.op.inputs[0])

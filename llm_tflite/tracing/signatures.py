@@ -25,10 +25,11 @@ from .cache_views import CacheViews, source
 from .cached_call import cached_call
 from .cached_paths import cached_paths
 from .float_weights import FloatWeight, float_weights
-from .fold import fold, make_constant
+from .fold import fold
+from .graph_nodes import make_constant
 from .head import find_head
 from .interception import intercept
-from .mask_views import additive_masks
+from .mask_views import WipedRows, additive_masks
 from .norm_views import NormViews
 from .probe import Cache, CacheTensor
 from .states import StateTensor
@@ -230,7 +231,7 @@ def named_variables(model: Any) -> Iterator[tuple[str, FloatWeight]]:
 def through_views(weights: WeightViews, *others: Any) -> Iterator[None]:
     """Run model code through the views of weights, norms and masks, and those of ``others``."""
     windows = WindowViews()
-    views = (*others, weights, NormViews(), windows)
+    views = (*others, weights, NormViews(), WipedRows(), windows)
     with intercept(*views), windows.band_parts(), additive_masks(), weights.scope():
         yield
 

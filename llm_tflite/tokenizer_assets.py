@@ -79,7 +79,11 @@ def _start(preprocessor: Any, tokenizer: Any) -> int | None:
     start = getattr(tokenizer, "start_token_id", None)
     if start is None:
         return None
-    packed = preprocessor.generate_preprocess("a", sequence_length=8)
+    try:
+        packed = preprocessor.generate_preprocess("a", sequence_length=8)
+    except TypeError:  # PaliGemma's takes no prompt without an image
+        seen = {"images": np.zeros((8, 8, 3), np.float32), "prompts": "a"}
+        packed = preprocessor.generate_preprocess(seen, sequence_length=8)
     first = int(np.asarray(packed["token_ids"]).reshape(-1)[0])
     return first if first == int(start) else None
 

@@ -90,9 +90,7 @@ class CacheEngine:
         if self._manifest.model.prefix_prefill:  # its pads, which end a prompt, are at position 0
             expected[expected > positions.max()] = 0
         # The graph takes the positions to be so, and the runtime clamps a write past the end.
-        if (positions != expected).any() or not (
-            0 <= start <= slots - length
-        ):
+        if (positions != expected).any() or not (0 <= start <= slots - length):
             raise ContextOverflowError(
                 f"expected input_pos to count up by one inside 0..{slots - 1}; "
                 f"got {positions.tolist()}"

@@ -15,7 +15,7 @@ from .chunk_plan import ChunkStep, plan_chunks, plan_whole
 from .errors import IncompatibleArtifactError
 from .manifest import CacheBuffer, Manifest
 from .runtime import Buffer, RuntimeModel, TensorSpec
-from .signature_names import Variant, prefill_ladder, signature_name, signature_variants
+from .signature_names import Variant, prefill_ladder, signature_variants
 
 Logits = npt.NDArray[np.float32]
 
@@ -228,7 +228,7 @@ class DecodingState:
     def _signature(self, length: int | None, slots: int) -> str:
         facts = self._manifest.model
         whole = slots == facts.context_length
-        return signature_name(length, None if whole else slots, exact=facts.exact_prefill)
+        return facts.signature_name(length, None if whole else slots)
 
     def _call(self, length: int | None) -> _Call:
         """The graph that reads ``length`` tokens, or decodes one, with the caches in use."""
@@ -311,7 +311,7 @@ def check_signatures(
     if variants is None:
         variants = signature_variants(facts.prefill_lengths, facts.short_caches)
     for length, slots in variants:
-        name = signature_name(length, slots, exact=facts.exact_prefill)
+        name = facts.signature_name(length, slots)
         if name not in model.signatures:
             raise IncompatibleArtifactError(f"the model lacks the signature {name!r}")
         caches = {

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import CorruptArtifactError, IncompatibleArtifactError
+from .signature_names import signature_name
 
 FORMAT_VERSION = "1.0"
 MAX_MANIFEST_BYTES = 64 << 20
@@ -58,6 +59,11 @@ class Model:
     short_caches: tuple[int, ...] = ()
     exact_prefill: bool = False
     prefix_prefill: bool = False
+
+    def signature_name(self, length: int | None, slots: int | None = None) -> str:
+        """Name the graph that reads ``length`` tokens, or decodes, with caches of ``slots``."""
+        whole = self.context_length if self.prefix_prefill else None
+        return signature_name(length, slots, exact=self.exact_prefill, whole=whole)
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,8 @@ def test_a_later_minor_version_may_say_more():
         ("cache.0.slot_axis", "2"),
         ("model.exact_prefill", 1),
         ("model.exact_prefill", False),
+        ("model.prefix_prefill", 1),
+        ("model.prefix_prefill", True),
         ("tokens.start", -1),
         ("tokens.start", 50257),
         ("tokens.stop", [50257]),

@@ -87,7 +87,7 @@ def collect_statistics(
     for done, tokens in enumerate(texts):
         report(Progress("calibrating", done, len(texts)))
         with observer.observing():
-            # Read as it will be when choices are compared, which makes a difference to a prefix model.
+            # As when choices are compared: to a prefix language model it makes a difference.
             keras_logits(model, tokens, prompt_tokens=choices_begin(tokens))
     report(Progress("calibrating", len(texts), len(texts)))
     return observer.statistics

@@ -16,7 +16,7 @@ from ..decoding import DecodingState, check_signatures
 from ..flatbuffer.selection import only_signatures
 from ..manifest import CacheBuffer, Manifest
 from ..runtime import RuntimeModel, return_freed_memory
-from ..signature_names import Variant, prefill_ladder, signature_name
+from ..signature_names import Variant, prefill_ladder
 from ..tracing.reference import keras_logits
 from .agreement import (
     Choices,
@@ -108,8 +108,7 @@ def _opened(
     """
     return_freed_memory()  # of what was open before
     variants = [(length, slots) for length in lengths]
-    exact = manifest.model.exact_prefill
-    with only_signatures(path, {signature_name(*v, exact=exact) for v in variants}):
+    with only_signatures(path, {manifest.model.signature_name(*v) for v in variants}):
         runtime = RuntimeModel(str(path))
         try:
             check_signatures(runtime, manifest, variants)
@@ -172,10 +171,10 @@ class _CacheCheck:
         return compare_logits("Keras' forward pass", theirs, answer.logits, self._lossless)
 
     def prompts(self, model: Any) -> dict[str, Any]:
-        """Compare each prefill graph for the whole context with Keras, on a prompt that fills it."""
+        """Compare each prefill graph for the whole context with Keras, on a prompt to fill it."""
         return {
             "prefill": {
-                self._name(length, None): self.compare(
+                self._facts.signature_name(length, None): self.compare(
                     model, self.answer(self._random_tokens(length), length)
                 )
                 for length in self._ladder(None)
@@ -203,7 +202,7 @@ class _CacheCheck:
     def _chain(self, slots: int | None, lengths: Sequence[int | None]) -> dict[str, Any]:
         """Compare each graph with the next smaller one, on a prompt that both read."""
         return {
-            self._name(larger, None): self._compare(
+            self._facts.signature_name(larger, None): self._compare(
                 (smaller, slots), (larger, slots), (larger or 1) // (smaller or 1)
             )
             for smaller, larger in pairwise(lengths)
@@ -223,7 +222,7 @@ class _CacheCheck:
         tokens = self._random_tokens(count)
         expected, found = (self._read(*variant, tokens) for variant in (reference, tested))
         found = {name: values for name, values in found.items() if name in expected}
-        names = self._name(*reference), self._name(*tested)
+        names = self._facts.signature_name(*reference), self._facts.signature_name(*tested)
         return compare_caches(names, expected, found, self._lossless)
 
     def _check_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
@@ -235,7 +234,7 @@ class _CacheCheck:
             state.prefill(tokens[:-1], lengths=lengths)
             decoded = state.decode(tokens[-1])
             read = state.read(tokens, lengths=lengths)
-        name = self._name(length, slots)
+        name = self._facts.signature_name(length, slots)
         return compare_logits(name, read[None], decoded[None], self._lossless)
 
     def _compare_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
@@ -243,13 +242,15 @@ class _CacheCheck:
 
         Zeros stand behind the prompt, which no single call could read up to there.
         """
-        tokens, logits = self._random_tokens((length or 1) + 1), []
+        *tokens, last = self._random_tokens((length or 1) + 1)
+        logits = []
         for size in (None, slots):
             with _opened(self._path, self._manifest, size, {None, length}) as state:
-                state.prefill(tokens[:-1])
+                state.prefill(tokens)
                 state.position = slots - 1
-                logits.append(state.decode(tokens[-1])[None])
-        return compare_logits(self._name(None, None), *logits, self._lossless)
+                logits.append(state.decode(last)[None])
+        whole, short = logits
+        return compare_logits("decode", whole, short, self._lossless)
 
     def _read(self, length: int | None, slots: int | None, tokens: list[int]) -> dict[str, Logits]:
         """What a graph makes of a prompt: caches, and logits if it gives some.
@@ -273,9 +274,6 @@ class _CacheCheck:
             kinds.setdefault(cache.name.rpartition("_")[0], []).append(cache)
         for caches in kinds.values():
             yield from caches[-_LAYERS:]
-
-    def _name(self, length: int | None, slots: int | None) -> str:
-        return signature_name(length, slots, exact=self._facts.exact_prefill)
 
     def _ladder(self, slots: int | None) -> list[int]:
         return prefill_ladder(self._facts.prefill_lengths, self._facts.short_caches, slots)

@@ -18,8 +18,7 @@ from .float_weights import model_layers
 def reads_prefix(model: Any) -> bool:
     """Whether the model tells a prompt from an answer: its layers take a mask of the latter."""
     return any(
-        "response_mask" in inspect.signature(layer.call).parameters
-        for layer in model_layers(model)
+        "response_mask" in inspect.signature(layer.call).parameters for layer in model_layers(model)
     )
 
 
@@ -28,8 +27,8 @@ def differences(model: Any) -> list[str]:
     if not reads_prefix(model):
         return []
     return [
-        "in LiteRT-LM the other tokens of a prompt do not see its last one, as they do in Keras and "
-        "in llm_tflite: its answers may differ"
+        "in LiteRT-LM no token of a prompt sees its last one, as it does in Keras and in "
+        "llm_tflite: its answers may differ"
     ]
 
 

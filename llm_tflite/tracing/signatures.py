@@ -123,8 +123,9 @@ def trace_signatures(
         UnsupportedModelError: The model reads a weight in different forms in different signatures.
     """
     head: str | None = None
+    whole = cache.slots if cache.prefix_prefill else None
     for length, slots in variants:
-        name = signature_name(length, slots, exact=cache.exact_prefill)
+        name = signature_name(length, slots, exact=cache.exact_prefill, whole=whole)
         sized = cache.with_slots(slots) if slots else cache
         recorded = record(
             model, sized, length or 1, logits=length is None or slots is not None, head=head

@@ -190,6 +190,17 @@ def test_wrong_types_and_impossible_values_are_refused_by_name(path: str, value:
         Manifest.from_bytes(resealed(values))
 
 
+def test_a_model_whose_prompts_are_not_cut_must_read_a_whole_context_at_once():
+    cache = (CacheBuffer("kv_cache_k_0", (1, 12, 1024, 64), "float32", 2),)
+    facts = Model("PaliGemmaCausalLM", 1, 50257, 1024, (8, 1024), prefix_prefill=True)
+    manifest = example(model=facts, cache=cache)
+    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+    values = json.loads(manifest.to_bytes())
+    values["model"]["prefill_lengths"] = [8, 512]
+    with pytest.raises(CorruptArtifactError, match="a prefill graph for the whole context of 1024"):
+        Manifest.from_bytes(resealed(values))
+
+
 @pytest.mark.parametrize("key", sorted(json.loads(example().to_bytes())))
 def test_each_key_is_required(key: str):
     values = json.loads(example().to_bytes())

@@ -152,6 +152,7 @@ class _CacheCheck:
         if self._facts.prefix_prefill:  # else, decoding reads it
             lengths = [length or next(t for t in self._ladder(None) if t >= count)]
         with _opened(self._path, self._manifest, None, {None, *lengths}) as state:
+            state.prefill(())
             if lengths:
                 logits.append(state.read(tokens, lengths=lengths))
                 tokens.append(int(logits[-1].argmax()))

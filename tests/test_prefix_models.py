@@ -17,6 +17,7 @@ import llm_tflite as lt
 from llm_tflite import errors
 from llm_tflite.conversion.agreement import FLOAT_TOLERANCE
 from llm_tflite.demo.families import FAMILIES
+from llm_tflite.tokenizer_assets import asset_from_keras
 from llm_tflite.tracing.reference import keras_logits
 
 CONTEXT = 64
@@ -211,6 +212,20 @@ def test_a_file_that_reads_from_left_to_right_is_refused(
     with pytest.raises(errors.DisagreementError, match="disagrees with Keras' forward pass"):
         converter.convert(tmp_path / "model.tflite")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_start_token_is_found_beside_an_image() -> None:
+    import keras_hub
+
+    preprocessor = pali_gemma(text=True).preprocessor
+    for converter in (None, keras_hub.layers.PaliGemmaImageConverter(image_size=(16, 16))):
+        asset = asset_from_keras(
+            keras_hub.models.PaliGemmaCausalLMPreprocessor(
+                preprocessor.tokenizer, image_converter=converter, sequence_length=CONTEXT
+            )
+        )
+        assert asset is not None
+        assert asset.start == preprocessor.tokenizer.start_token_id
 
 
 class Watching:

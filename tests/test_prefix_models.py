@@ -262,6 +262,24 @@ def test_calibration_texts_are_read_as_a_prompt_and_its_answer(tmp_path: Path) -
     assert strategy.watched == products
 
 
+def test_a_bfloat16_model_is_compared_with_itself(tmp_path: Path) -> None:
+    import keras
+
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        model = pali_gemma()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    artifact = lt.Converter(
+        model, quantizer="none", context_length=32, prefill_lengths=(8,)
+    ).convert(tmp_path / "model.tflite")
+    check = artifact.manifest.check
+    assert check is not None
+    assert check["own_types"]["weights"] == ["bfloat16"]
+    assert check["own_types"]["correlation"] > 0.99
+    assert check["greedy"]["equal_tokens"] == check["greedy"]["tokens"]
+
+
 def test_the_layout_generate_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.UnsupportedModelError, match="reads the whole of it in both"):
         lt.Converter(pali_gemma(text=True), layout="generate").convert(tmp_path / "m.tflite")

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from .cache_usage import learn_cache
 from .cached_call import cached_call
-from .float_code import has_rounded_constants
+from .float_code import float_code, has_rounded_constants
 
 # What a forward pass over a text may ask for; anything else is an image, a sound or their places.
 _OF_A_TEXT = {"token_ids", "padding_mask", "position_ids"}
@@ -88,9 +88,13 @@ def _through_the_cache(model: Any, ids: npt.NDArray[np.int32], prompt_tokens: in
     It is not told of images, and its head reads the weights of today. What a prefix language model
     is told of the prompt, all of its tokens may see: of the rest, each sees what comes before it.
     """
-    cache = learn_cache(model, ids.shape[1])
+    with float_code(model):  # a cache is described in float32 only
+        cache = learn_cache(model, ids.shape[1])
     empty = {t.name: tf.zeros(getattr(t, "logical_shape", t.shape)) for t in cache.tensors}
     mask = tf.ones([1, cache.slots], tf.int32) if cache.explicit_mask else None
     if cache.prefix_prefill:
         mask = tf.cast(tf.range(cache.slots) < prompt_tokens, tf.int32)[None]
-    return cached_call(model, tf.constant(ids), cache.pack(empty), 0, mask)[0]
+    packed = tf.nest.map_structure(
+        lambda part: tf.cast(part, model.compute_dtype), cache.pack(empty)
+    )
+    return cached_call(model, tf.constant(ids), packed, 0, mask)[0]

@@ -72,7 +72,7 @@ def prove(family: Family, folder: Path) -> dict[str, Any]:
     if first.exists():
         result["decode"] = _attempt(lambda: _graph(first))
     if answers:
-        expected = [keras_logits(model, a.prompt + a.tokens) for a in answers]
+        expected = [_expected(model, answer) for answer in answers]
         result["quantized"] = {
             name: _attempt(lambda name=name: _quantized(model, name, folder, answers, expected))
             for name in QUANTIZERS
@@ -110,14 +110,15 @@ def _against_keras(model: Any, path: Path) -> tuple[list[Answer], dict[str, Any]
             )
             answer = Answer(prompt, list(completion.token_ids), completion.text)
             read = answer.prompt + answer.tokens
-            expected = keras_logits(model, read)
-            found = decoded_logits(interpreter, read)
+            expected = _expected(model, answer)
+            found = decoded_logits(interpreter, read, len(prompt))
             spread = np.ptp(expected)
             before = expected[len(prompt) - 1 : -1]
             equal += int((before.argmax(-1) == np.array(answer.tokens)).sum())
             ours = np.take_along_axis(before, np.array(answer.tokens)[:, None], -1)[:, 0]
             shortfall = max(shortfall, float((before.max(-1) - ours).max() / spread))
-            share = max(share, float(np.abs(expected - found).max() / spread))
+            difference = np.abs(expected[-len(found) :] - found).max()
+            share = max(share, float(difference / spread))
             distinct = min(distinct, len(set(answer.tokens)))
             answers.append(answer)
     return answers, {
@@ -142,19 +143,38 @@ def _prompts(interpreter: lt.Interpreter) -> Iterator[list[int]]:
             yield random.integers(1, manifest.model.vocabulary_size, 12).tolist()
 
 
-def decoded_logits(interpreter: lt.Interpreter, tokens: Sequence[int]) -> Any:
-    """What a file says after each token, read one by one: float32 ``[len(tokens), V]``."""
+def _expected(model: Any, answer: Answer) -> Any:
+    """What Keras says after each token of an answer and its prompt, float32 ``[tokens, V]``."""
+    return keras_logits(model, answer.prompt + answer.tokens, prompt_tokens=len(answer.prompt))
+
+
+def decoded_logits(interpreter: lt.Interpreter, tokens: Sequence[int], prompt_tokens: int) -> Any:
+    """What a file says after each token, read one by one: float32 ``[len(tokens), V]``.
+
+    A prefix language model reads the prompt at once; then there are those from its last token on.
+    """
     caches: dict[str, Any] = {}
-    logits = []
-    for position, token in enumerate(tokens):
+    begin, logits = 0, []
+    if interpreter.manifest.model.prefix_prefill:
+        begin, caches = prompt_tokens - 1, _read_prompt(interpreter, tokens[:prompt_tokens])
+    for position in range(begin, len(tokens)):
         caches = interpreter.run(
             "decode",
-            tokens=np.array([[token]], np.int32),
+            tokens=np.array([[tokens[position]]], np.int32),
             input_pos=np.array([position], np.int32),
             **caches,
         )
         logits.append(caches.pop("logits")[0, 0])
     return np.stack(logits)
+
+
+def _read_prompt(interpreter: lt.Interpreter, prompt: Sequence[int]) -> dict[str, Any]:
+    """The caches behind a prompt that one call reads."""
+    facts = interpreter.manifest.model
+    length = next(t for t in facts.prefill_lengths if t >= len(prompt))
+    tokens, positions = np.zeros((1, length), np.int32), np.zeros(length, np.int32)
+    tokens[0, : len(prompt)], positions[: len(prompt)] = prompt, np.arange(len(prompt))
+    return interpreter.run(facts.signature_name(length), tokens=tokens, input_pos=positions)
 
 
 def _worst(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -188,8 +208,9 @@ def _quantized(
     """How often a quantized file chooses what Keras does, given the same text."""
     path = _converted(model, folder / f"{quantizer}.litertlm", quantizer)
     with lt.Interpreter(path, threads=1) as interpreter:
-        found = [decoded_logits(interpreter, a.prompt + a.tokens) for a in answers]
-    ours, theirs = np.concatenate(found), np.concatenate(expected)
+        found = [decoded_logits(interpreter, a.prompt + a.tokens, len(a.prompt)) for a in answers]
+    ours = np.concatenate(found)
+    theirs = np.concatenate([e[-len(f) :] for e, f in zip(expected, found, strict=True)])
     return {
         "tokens": len(ours),
         "equal_tokens": int((ours.argmax(-1) == theirs.argmax(-1)).sum()),

@@ -86,10 +86,11 @@ class CacheEngine:
             [self._manifest.model.context_length]
             + [inputs[c.name].shape[c.slot_axis] for c in caches if c.slot_axis is not None]
         )
-        # The graph reads only the first position, and the runtime clamps a write past the end.
-        if (positions != np.arange(start, start + length)).any() or not (
-            0 <= start <= slots - length
-        ):
+        expected = np.arange(start, start + length)
+        if self._manifest.model.prefix_prefill:  # its pads, which end a prompt, are at position 0
+            expected[expected > positions.max()] = 0
+        # The graph takes the positions to be so, and the runtime clamps a write past the end.
+        if (positions != expected).any() or not (0 <= start <= slots - length):
             raise ContextOverflowError(
                 f"expected input_pos to count up by one inside 0..{slots - 1}; "
                 f"got {positions.tolist()}"

@@ -55,3 +55,13 @@ def plan_chunks(count: int, *, lengths: Iterable[int], capacity: int) -> list[Ch
         steps.append(ChunkStep(start, min(length, count - start), length))
         start += length
     return steps
+
+
+def plan_whole(count: int, *, lengths: Iterable[int]) -> list[ChunkStep]:
+    """Cover ``count`` tokens with one call, for a model whose prompt must not be cut.
+
+    Args:
+        count: Tokens to place.
+        lengths: Lengths of the signatures; one of them must hold ``count`` tokens.
+    """
+    return [ChunkStep(0, count, min(t for t in lengths if t >= count))] if count else []

@@ -65,7 +65,8 @@ class Converter:
             short rotary factors do.
         prefill_lengths: (prefill_decode) T of each ``prefill_{T}`` signature. A prompt is cut into
             these; a small one among them lets the last slots of the context be used. A model with
-            states, whose calls are never padded, has ``prefill_1`` as well.
+            states, whose calls are never padded, has ``prefill_1`` as well; one that reads a prompt
+            in both directions, and so in one call, has one for ``context_length`` tokens.
         max_length: (generate, forward) Tokens of prompt and answer together, or of a text with its
             padding; by default the preprocessor's ``sequence_length``, as in Keras, and without a
             preprocessor as for ``context_length``.

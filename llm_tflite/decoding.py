@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .chunk_plan import plan_chunks
+from .chunk_plan import ChunkStep, plan_chunks, plan_whole
 from .errors import IncompatibleArtifactError
 from .manifest import CacheBuffer, Manifest
 from .runtime import Buffer, RuntimeModel, TensorSpec
-from .signature_names import Variant, prefill_ladder, signature_name, signature_variants
+from .signature_names import Variant, prefill_ladder, signature_variants
 
 Logits = npt.NDArray[np.float32]
 
@@ -88,9 +88,14 @@ class DecodingState:
             tokens: At least one, and as many as the context has slots, at most.
             lengths: As for ``prefill``.
         """
-        self._slots = self._size_for(len(tokens))
-        if self._slots == self._manifest.model.context_length:  # its prefill graphs give no scores
-            self.prefill(tokens[:-1], lengths=lengths)
+        facts = self._manifest.model
+        self._slots = self._size_for(len(tokens), prompt=len(tokens))
+        if self._slots == facts.context_length:  # its prefill graphs give no scores
+            if facts.prefix_prefill:  # the last token sees the same when it is read once more
+                self.prefill(tokens, lengths=lengths)
+                self.position -= 1
+            else:
+                self.prefill(tokens[:-1], lengths=lengths)
             return self.decode(tokens[-1])
         *_, last = self._run_chunks(tokens, lengths)
         return self._scores(last)
@@ -102,7 +107,7 @@ class DecodingState:
             tokens: As many as the context has slots, at most.
             lengths: The prefill lengths to use; by default, whichever are fastest.
         """
-        self._slots = self._size_for(len(tokens) + 1)
+        self._slots = self._size_for(len(tokens) + 1, prompt=len(tokens))
         self._run_chunks(tokens, lengths)
 
     def decode(self, token: int) -> Logits:
@@ -117,17 +122,11 @@ class DecodingState:
 
     def _run_chunks(self, tokens: Sequence[int], lengths: Sequence[int] | None) -> list[_Call]:
         """Fill the caches from the first slot on; returns the calls that were made."""
-        facts = self._manifest.model
-        whole = self._slots == facts.context_length
-        ladder = prefill_ladder(
-            facts.prefill_lengths, facts.short_caches, None if whole else self._slots
-        )
+        ladder = self._ladder(self._slots)
         if lengths is not None:
             ladder = [length for length in ladder if length in lengths]
         calls = []
-        # Without room behind the tokens, the plan has no pads.
-        capacity = len(tokens) if facts.exact_prefill else self._slots
-        for step in plan_chunks(len(tokens), lengths=[1, *ladder], capacity=capacity):
+        for step in self._plan(len(tokens), [1, *ladder]):
             call = self._call(step.length if step.length in ladder else None)
             call.token_array[: step.count] = tokens[step.start : step.start + step.count]
             call.token_array[step.count :] = 0
@@ -136,9 +135,18 @@ class DecodingState:
         self.position = len(tokens)
         return calls
 
+    def _plan(self, count: int, lengths: Sequence[int]) -> list[ChunkStep]:
+        facts = self._manifest.model
+        if facts.prefix_prefill:
+            return plan_whole(count, lengths=lengths)
+        # Without room behind the tokens, the plan has no pads.
+        capacity = count if facts.exact_prefill else self._slots
+        return plan_chunks(count, lengths=lengths, capacity=capacity)
+
     def _run(self, call: _Call, start: int, count: int) -> None:
         positions = call.position_array
-        positions += start - positions[0]
+        positions[:count] = np.arange(start, start + count)
+        positions[count:] = 0  # as LiteRT-LM has it; it shows where a prefix model's prompt ends
         call.inputs["tokens"].write(call.token_array)
         call.inputs["input_pos"].write(positions)
         if "logits_row" in call.inputs:
@@ -155,9 +163,23 @@ class DecodingState:
         )
         return scores
 
-    def _size_for(self, count: int) -> int:
-        """The least slots that hold ``count`` tokens; the most there are if none do."""
-        return next((slots for slots in self.sizes if slots >= count), self.sizes[-1])
+    def _size_for(self, count: int, *, prompt: int = 0) -> int:
+        """The least slots that hold ``count`` tokens; the most there are if none do.
+
+        Args:
+            count: Tokens that need a slot.
+            prompt: How many of them are read at once where a prompt must not be cut.
+        """
+        sizes = [slots for slots in self.sizes if slots >= count]
+        if self._manifest.model.prefix_prefill:
+            sizes = [slots for slots in sizes if max([1, *self._ladder(slots)]) >= prompt]
+        return next(iter(sizes), self.sizes[-1])
+
+    def _ladder(self, slots: int) -> list[int]:
+        """Lengths of the prefill graphs with caches of a size."""
+        facts = self._manifest.model
+        short = None if slots == facts.context_length else slots
+        return prefill_ladder(facts.prefill_lengths, facts.short_caches, short)
 
     def _grow(self) -> None:
         """Move the text to the next larger caches."""
@@ -206,7 +228,7 @@ class DecodingState:
     def _signature(self, length: int | None, slots: int) -> str:
         facts = self._manifest.model
         whole = slots == facts.context_length
-        return signature_name(length, None if whole else slots, exact=facts.exact_prefill)
+        return facts.signature_name(length, None if whole else slots)
 
     def _call(self, length: int | None) -> _Call:
         """The graph that reads ``length`` tokens, or decodes one, with the caches in use."""
@@ -289,7 +311,7 @@ def check_signatures(
     if variants is None:
         variants = signature_variants(facts.prefill_lengths, facts.short_caches)
     for length, slots in variants:
-        name = signature_name(length, slots, exact=facts.exact_prefill)
+        name = facts.signature_name(length, slots)
         if name not in model.signatures:
             raise IncompatibleArtifactError(f"the model lacks the signature {name!r}")
         caches = {

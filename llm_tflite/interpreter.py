@@ -148,6 +148,8 @@ class Interpreter:
     def score(self, prompt: Prompt, *, allow_special_tokens: bool = False) -> Score:
         """Return how probable the model finds a text, token by token.
 
+        A model that reads prompts in both directions takes the text for an answer to none.
+
         Raises:
             PromptError: The prompt cannot reach the model exactly as given, or has fewer than two
                 tokens, the start token included.
@@ -187,7 +189,8 @@ class Interpreter:
 
         Args:
             signature: One of ``signatures``.
-            **arrays: The inputs by name. Caches that are left out are zeros.
+            **arrays: The inputs by name. Caches that are left out are zeros. Positions count up;
+                those of pads are 0 where a prompt is read in both directions, and end it.
 
         Returns:
             Every output by name, the updated caches among them.

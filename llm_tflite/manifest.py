@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import CorruptArtifactError, IncompatibleArtifactError
+from .signature_names import signature_name
 
 FORMAT_VERSION = "1.0"
 MAX_MANIFEST_BYTES = 64 << 20
@@ -46,6 +47,8 @@ class Model:
         short_caches: Slots of smaller caches that there are graphs for.
         exact_prefill: Whether a pad would change what the model remembers, so that a prefill graph
             must get as many tokens as it reads.
+        prefix_prefill: Whether every token of a prompt sees the whole of it, so that one call must
+            read it; the longest prefill graph reads a whole context.
     """
 
     class_: str
@@ -55,6 +58,12 @@ class Model:
     prefill_lengths: tuple[int, ...]
     short_caches: tuple[int, ...] = ()
     exact_prefill: bool = False
+    prefix_prefill: bool = False
+
+    def signature_name(self, length: int | None, slots: int | None = None) -> str:
+        """Name the graph that reads ``length`` tokens, or decodes, with caches of ``slots``."""
+        whole = self.context_length if self.prefix_prefill else None
+        return signature_name(length, slots, exact=self.exact_prefill, whole=whole)
 
 
 @dataclass(frozen=True)
@@ -253,6 +262,11 @@ def _check_facts(manifest: Manifest) -> None:
         raise ValueError(
             f"model.short_caches must rise and stay below the context of {model.context_length}; "
             f"got {list(model.short_caches)}"
+        )
+    if model.prefix_prefill and (model.exact_prefill or lengths[-2] < lengths[-1]):
+        raise ValueError(
+            f"model.prefix_prefill needs pads and a prefill graph for the whole context of "
+            f"{model.context_length}; got {list(model.prefill_lengths)}"
         )
     start = () if manifest.tokens.start is None else (manifest.tokens.start,)
     for token in (*start, *manifest.tokens.stop):

@@ -12,7 +12,13 @@ Variant: TypeAlias = tuple[int | None, int | None]
 SERVING = "serving_default"
 
 
-def signature_name(length: int | None, slots: int | None = None, *, exact: bool = False) -> str:
+def signature_name(
+    length: int | None,
+    slots: int | None = None,
+    *,
+    exact: bool = False,
+    whole: int | None = None,
+) -> str:
     """Name the graph that reads ``length`` tokens at once.
 
     Args:
@@ -21,11 +27,15 @@ def signature_name(length: int | None, slots: int | None = None, *, exact: bool 
             that begins with ``prefill`` or ``decode`` for a graph with caches of the whole context.
         exact: Whether a prefill graph must not be padded. LiteRT-LM pads whichever it knows, so it
             is shown the one that reads one token.
+        whole: Tokens of the context, where a prompt must be read in one call. LiteRT-LM cuts a
+            prompt that is longer than one of the graphs that it knows, so it is shown the longest.
     """
     name = "decode" if length is None else f"prefill_{length}"
     if slots is not None:
         return f"cache_{slots}_{name}"
-    return f"exact_{name}" if exact and length not in (None, 1) else name
+    if exact and length not in (None, 1):
+        return f"exact_{name}"
+    return f"whole_{name}" if whole and length not in (None, whole) else name
 
 
 def prefill_ladder(

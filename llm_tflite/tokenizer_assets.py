@@ -82,11 +82,16 @@ def _start(preprocessor: Any, tokenizer: Any) -> int | None:
         return None
     try:
         packed = preprocessor.generate_preprocess("a", sequence_length=8)
-    except (KeyError, TypeError, ValueError) as e:
-        raise UnsupportedModelError(
-            f"expected a preprocessor that takes a text alone; {type(preprocessor).__name__} does "
-            f"not ({e}). A model that reads text alone may have the preprocessor of another family"
-        ) from e
+    except (KeyError, TypeError, ValueError):  # PaliGemma's takes no prompt without an image
+        seen = {"images": np.zeros((8, 8, 3), np.float32), "prompts": "a"}
+        try:
+            packed = preprocessor.generate_preprocess(seen, sequence_length=8)
+        except (KeyError, TypeError, ValueError) as e:
+            raise UnsupportedModelError(
+                f"expected a preprocessor that takes a text, or a text and an image; "
+                f"{type(preprocessor).__name__} takes neither ({e}): a model that reads text alone "
+                "may have the preprocessor of another family"
+            ) from e
     first = int(np.asarray(packed["token_ids"]).reshape(-1)[0])
     return first if first == int(start) else None
 

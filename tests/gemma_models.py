@@ -108,28 +108,6 @@ def gpt_neo_x() -> Any:
     return randomize(keras_hub.models.GPTNeoXCausalLM(backbone=backbone, preprocessor=None))
 
 
-def pali_gemma() -> Any:
-    """Reads an image before the text."""
-    import keras_hub
-
-    backbone = keras_hub.models.PaliGemmaBackbone(
-        vocabulary_size=VOCABULARY,
-        num_layers=2,
-        hidden_dim=32,
-        intermediate_dim=64,
-        num_query_heads=4,
-        num_key_value_heads=1,
-        head_dim=8,
-        image_size=16,
-        vit_patch_size=4,
-        vit_num_layers=2,
-        vit_num_heads=2,
-        vit_hidden_dim=8,
-        vit_intermediate_dim=16,
-    )
-    return keras_hub.models.PaliGemmaCausalLM(backbone=backbone, preprocessor=None)
-
-
 def randomize(model: Any, seed: int = 0) -> Any:
     """Give every weight a seeded value, large enough for the model to have opinions."""
     random = np.random.default_rng(seed)

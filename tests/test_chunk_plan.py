@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_tflite.chunk_plan import ChunkStep, plan_chunks
+from llm_tflite.chunk_plan import ChunkStep, plan_chunks, plan_whole
 
 LADDER = (1, 8, 32, 128, 512)
 
@@ -63,3 +63,14 @@ def test_no_other_choice_of_calls_is_cheaper(count: int, slack: int) -> None:
         total = sum(n * length for n, length in zip(calls, lengths, strict=True))
         if count <= total <= count + slack:
             assert cost <= sum(calls) * 16 + total
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 1), (2, 8), (8, 8), (9, 32), (512, 512)])
+def test_a_prompt_that_must_not_be_cut_is_read_by_the_smallest_call(
+    count: int, length: int
+) -> None:
+    assert plan_whole(count, lengths=LADDER) == [ChunkStep(0, count, length)]
+
+
+def test_nothing_takes_no_call() -> None:
+    assert plan_whole(0, lengths=LADDER) == []

@@ -173,10 +173,22 @@ def test_every_class_of_tokenizer_is_among_them() -> None:
     assert tested == {family.causal_lm for family in FAMILIES.values()}
 
 
-def test_a_preprocessor_that_wants_an_image_is_refused() -> None:
+def test_a_preprocessor_that_takes_images_too_gives_its_start() -> None:
     preprocessor = FAMILIES["pali_gemma"].make(text=True).preprocessor
-    with pytest.raises(UnsupportedModelError, match="a text alone; PaliGemmaCausalLMPreprocessor"):
-        asset_from_keras(preprocessor)
+    asset = asset_from_keras(preprocessor)
+    assert asset is not None
+    assert asset.start == preprocessor.tokenizer.start_token_id
+
+
+def test_a_preprocessor_that_takes_more_than_text_and_images_is_refused() -> None:
+    class Listener:
+        tokenizer = FAMILIES["pali_gemma"].make(text=True).preprocessor.tokenizer
+
+        def generate_preprocess(self, x: Any, sequence_length: int) -> Any:
+            return x["sounds"][:sequence_length]
+
+    with pytest.raises(UnsupportedModelError, match=r"Listener takes neither .*'sounds'"):
+        asset_from_keras(Listener())
 
 
 @pytest.mark.parametrize("name", ["gemma3", "gemma4", "phi3"])

@@ -203,14 +203,6 @@ def test_a_model_that_reads_a_cache_that_it_never_writes_is_refused(tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_needs_an_image_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="needs 'images' as well"):
-        lt.Converter(gemma_models.pali_gemma(), context_length=CONTEXT).convert(
-            tmp_path / "model.tflite"
-        )
-    assert not list(tmp_path.iterdir())
-
-
 # --- the official engine ------------------------------------------------------------------------
 
 OFFICIAL_ENGINE = """

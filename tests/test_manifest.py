@@ -163,6 +163,8 @@ def test_a_later_minor_version_may_say_more():
         ("cache.0.slot_axis", "2"),
         ("model.exact_prefill", 1),
         ("model.exact_prefill", False),
+        ("model.prefix_prefill", 1),
+        ("model.prefix_prefill", True),
         ("tokens.start", -1),
         ("tokens.start", 50257),
         ("tokens.stop", [50257]),
@@ -185,6 +187,17 @@ def test_wrong_types_and_impossible_values_are_refused_by_name(path: str, value:
         place = place[int(key) if key.isdigit() else key]
     place[int(last) if last.isdigit() else last] = value
     with pytest.raises(CorruptArtifactError):
+        Manifest.from_bytes(resealed(values))
+
+
+def test_a_model_whose_prompts_are_not_cut_must_read_a_whole_context_at_once():
+    cache = (CacheBuffer("kv_cache_k_0", (1, 12, 1024, 64), "float32", 2),)
+    facts = Model("PaliGemmaCausalLM", 1, 50257, 1024, (8, 1024), prefix_prefill=True)
+    manifest = example(model=facts, cache=cache)
+    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+    values = json.loads(manifest.to_bytes())
+    values["model"]["prefill_lengths"] = [8, 512]
+    with pytest.raises(CorruptArtifactError, match="a prefill graph for the whole context of 1024"):
         Manifest.from_bytes(resealed(values))
 
 

@@ -154,7 +154,9 @@ def check_choices(model: Any, texts: Iterable[Choices], least: float) -> dict[st
     """
     count = tokens = equal = 0
     for text in texts:
-        expected = keras_logits(model, text.read)[-len(text.chosen) :].argmax(-1)
+        begin = len(text.read) - len(text.chosen) + 1
+        logits = keras_logits(model, text.read, prompt_tokens=begin)
+        expected = logits[-len(text.chosen) :].argmax(-1)
         count += 1
         tokens += len(text.chosen)
         equal += int((expected == np.asarray(text.chosen)).sum())

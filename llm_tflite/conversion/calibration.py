@@ -18,6 +18,7 @@ from ..tokenizers import load_tokenizer
 from ..tracing.float_weights import float_weights
 from ..tracing.observation import ProductObserver
 from ..tracing.reference import keras_logits
+from .agreement import choices_begin
 
 Texts = Sequence[str] | Sequence[Sequence[int]]
 # A token and what follows it, which is what the model is for.
@@ -86,7 +87,8 @@ def collect_statistics(
     for done, tokens in enumerate(texts):
         report(Progress("calibrating", done, len(texts)))
         with observer.observing():
-            keras_logits(model, tokens)
+            # As when choices are compared: to a prefix language model it makes a difference.
+            keras_logits(model, tokens, prompt_tokens=choices_begin(tokens))
     report(Progress("calibrating", len(texts), len(texts)))
     return observer.statistics
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..decoding import DecodingState, check_signatures
 from ..flatbuffer.selection import only_signatures
 from ..manifest import CacheBuffer, Manifest
 from ..runtime import RuntimeModel, return_freed_memory
-from ..signature_names import Variant, prefill_ladder, signature_name
+from ..signature_names import Variant, prefill_ladder
 from ..tracing.reference import keras_logits
 from .agreement import (
     Choices,
@@ -41,6 +42,9 @@ def check_caches(
     which reads the same prompt in more pieces; the graphs with short caches with those for the
     whole context, up to their last slot. Only what is compared is open at a time.
 
+    A prefix language model reads a prompt in one call or wrongly. So each prefill graph is compared
+    with Keras, on a prompt that fills it.
+
     Args:
         path: The converted ``.tflite``; meanwhile it shows only some of its signatures.
         manifest: What the file will say of itself.
@@ -57,11 +61,10 @@ def check_caches(
     """
     gc.collect()  # the converter's leavings, before as much memory is taken again
     check = _CacheCheck(path, manifest, lossless)
-    tokens, ours = check.decode(prompt)
-    figures = check.prefill() | {"short_caches": check.short_caches()}
-    # Keras copies the head's matrix to transpose it, so it has its turn when the runtime is gone.
-    theirs = keras_logits(model, tokens)[-len(ours) :]
-    figures["greedy"] = compare_logits("Keras' forward pass", theirs, ours, lossless)
+    answer = check.answer(prompt)
+    figures = check.prompts(model) if manifest.model.prefix_prefill else check.prefill()
+    figures["short_caches"] = check.short_caches()
+    figures["greedy"] = check.compare(model, answer)
     return figures
 
 
@@ -76,13 +79,14 @@ def choices_of_caches(
         texts: Token ids, none longer than the context.
     """
     choices = []
-    smallest = manifest.model.prefill_lengths[:1]
-    with _opened(path, manifest, None, {None, *smallest}) as state:
+    ladder = manifest.model.prefill_lengths
+    lengths = ladder[-1:] if manifest.model.prefix_prefill else ladder[:1]
+    with _opened(path, manifest, None, {None, *lengths}) as state:
         for text in texts:
             begin = choices_begin(text)
             state.clear()
-            state.prefill(text[: begin - 1], lengths=smallest)
-            chosen = [int(state.decode(token).argmax()) for token in text[begin - 1 :]]
+            chosen = [int(state.read(text[:begin], lengths=lengths).argmax())]
+            chosen += [int(state.decode(token).argmax()) for token in text[begin:]]
             choices.append(Choices(text, chosen))
     return choices
 
@@ -104,8 +108,7 @@ def _opened(
     """
     return_freed_memory()  # of what was open before
     variants = [(length, slots) for length in lengths]
-    exact = manifest.model.exact_prefill
-    with only_signatures(path, {signature_name(*v, exact=exact) for v in variants}):
+    with only_signatures(path, {manifest.model.signature_name(*v) for v in variants}):
         runtime = RuntimeModel(str(path))
         try:
             check_signatures(runtime, manifest, variants)
@@ -117,6 +120,15 @@ def _opened(
             runtime.close()
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """Tokens that were read, a prompt and what came after it, and the logits of the last ones."""
+
+    tokens: Sequence[int]
+    prompt_tokens: int
+    logits: Logits
+
+
 class _CacheCheck:
     """Opens the graphs of one file, a few at a time, and compares what they say."""
 
@@ -126,19 +138,49 @@ class _CacheCheck:
         self._facts = manifest.model
         self._lossless = lossless
 
-    def decode(self, prompt: Sequence[int]) -> tuple[list[int], Logits]:
-        """Read a prompt and go on greedily; returns the tokens that were read, and the logits."""
+    def answer(self, prompt: Sequence[int], length: int | None = None) -> _Answer:
+        """Read a prompt and go on greedily.
+
+        Args:
+            prompt: What to read; random tokens if there are none.
+            length: The prefill graph that reads it, where one call must; by default the smallest
+                that can.
+        """
         room = max(1, self._facts.context_length - _GREEDY_TOKENS)
         tokens = list(prompt or self._random_tokens(_RANDOM_TOKENS))[:room]
-        length = len(tokens) + _GREEDY_TOKENS
-        logits = []
-        with _opened(self._path, self._manifest, None, [None]) as state:
+        count, lengths, logits = len(tokens), [], []
+        if self._facts.prefix_prefill:  # else, decoding reads it
+            lengths = [length or next(t for t in self._ladder(None) if t >= count)]
+        with _opened(self._path, self._manifest, None, {None, *lengths}) as state:
             state.prefill(())
-            while not state.full and state.position < length:
+            if lengths:
+                logits.append(state.read(tokens, lengths=lengths))
+                tokens.append(int(logits[-1].argmax()))
+            while not state.full and state.position < count + _GREEDY_TOKENS:
                 logits.append(state.decode(tokens[state.position]))
                 if state.position == len(tokens):
                     tokens.append(int(logits[-1].argmax()))
-            return tokens[: state.position], np.stack(logits)
+            return _Answer(tokens[: state.position], count, np.stack(logits))
+
+    def compare(self, model: Any, answer: _Answer) -> dict[str, Any]:
+        """Compare an answer with the Keras model's forward pass.
+
+        Keras copies the head's matrix to transpose it, so it has its turn when the runtime is gone.
+        """
+        theirs = keras_logits(model, answer.tokens, prompt_tokens=answer.prompt_tokens)
+        theirs = theirs[-len(answer.logits) :]
+        return compare_logits("Keras' forward pass", theirs, answer.logits, self._lossless)
+
+    def prompts(self, model: Any) -> dict[str, Any]:
+        """Compare each prefill graph for the whole context with Keras, on a prompt to fill it."""
+        return {
+            "prefill": {
+                self._facts.signature_name(length, None): self.compare(
+                    model, self.answer(self._random_tokens(length), length)
+                )
+                for length in self._ladder(None)
+            }
+        }
 
     def prefill(self) -> dict[str, Any]:
         """Compare each prefill graph for the whole context with the next smaller graph."""
@@ -161,7 +203,7 @@ class _CacheCheck:
     def _chain(self, slots: int | None, lengths: Sequence[int | None]) -> dict[str, Any]:
         """Compare each graph with the next smaller one, on a prompt that both read."""
         return {
-            self._name(larger, None): self._compare(
+            self._facts.signature_name(larger, None): self._compare(
                 (smaller, slots), (larger, slots), (larger or 1) // (smaller or 1)
             )
             for smaller, larger in pairwise(lengths)
@@ -170,26 +212,46 @@ class _CacheCheck:
     def _compare(self, reference: Variant, tested: Variant, calls: int) -> dict[str, Any]:
         """Compare two graphs on a prompt that ``calls`` calls of the first one fill.
 
-        Where no call may be padded, it fills one of the second, and decoding helps the first.
+        Where no call may be padded, it fills one of the second, and decoding helps the first. Where
+        no prompt may be cut, one call of each reads it.
         """
         count = calls * (reference[0] or 1)
+        if self._facts.prefix_prefill:
+            count = min(reference[0] or 1, tested[0] or 1)
         if self._facts.exact_prefill:
             count = max(count, tested[0] or 1)
         tokens = self._random_tokens(count)
         expected, found = (self._read(*variant, tokens) for variant in (reference, tested))
         found = {name: values for name, values in found.items() if name in expected}
-        names = self._name(*reference), self._name(*tested)
+        names = self._facts.signature_name(*reference), self._facts.signature_name(*tested)
         return compare_caches(names, expected, found, self._lossless)
 
     def _check_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
         """Compare what comes after a full cache, as decoding says it and as reading a prompt."""
         tokens, lengths = self._random_tokens(slots), [length] if length else []
+        if self._facts.prefix_prefill:
+            return self._compare_last_slot(slots, length)
         with _opened(self._path, self._manifest, slots, {None, length}) as state:
             state.prefill(tokens[:-1], lengths=lengths)
             decoded = state.decode(tokens[-1])
             read = state.read(tokens, lengths=lengths)
-        name = self._name(length, slots)
+        name = self._facts.signature_name(length, slots)
         return compare_logits(name, read[None], decoded[None], self._lossless)
+
+    def _compare_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
+        """Compare what decoding says with a short cache in its last slot and with all slots.
+
+        Zeros stand behind the prompt, which no single call could read up to there.
+        """
+        *tokens, last = self._random_tokens((length or 1) + 1)
+        logits = []
+        for size in (None, slots):
+            with _opened(self._path, self._manifest, size, {None, length}) as state:
+                state.prefill(tokens)
+                state.position = slots - 1
+                logits.append(state.decode(last)[None])
+        whole, short = logits
+        return compare_logits("decode", whole, short, self._lossless)
 
     def _read(self, length: int | None, slots: int | None, tokens: list[int]) -> dict[str, Logits]:
         """What a graph makes of a prompt: caches, and logits if it gives some.
@@ -213,9 +275,6 @@ class _CacheCheck:
             kinds.setdefault(cache.name.rpartition("_")[0], []).append(cache)
         for caches in kinds.values():
             yield from caches[-_LAYERS:]
-
-    def _name(self, length: int | None, slots: int | None) -> str:
-        return signature_name(length, slots, exact=self._facts.exact_prefill)
 
     def _ladder(self, slots: int | None) -> list[int]:
         return prefill_ladder(self._facts.prefill_lengths, self._facts.short_caches, slots)

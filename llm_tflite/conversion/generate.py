@@ -15,6 +15,7 @@ from ..quantization import QuantizationStrategy
 from ..sampling import Sampling
 from ..text_graph import graph_tokenizer
 from ..tokenizer_assets import TokenizerAsset
+from ..tracing.prefix import reads_prefix
 from ..tracing.requirements import check_context, vocabulary_size
 from .agreement import Choices
 from .check_text import check_text, choices_of_text
@@ -44,6 +45,11 @@ class GeneratePlan:
             raise UnsupportedModelError(
                 "the layout 'generate' has the tokenizer inside; expected a model with a "
                 "preprocessor: attach one, or use the layout 'prefill_decode'"
+            )
+        if reads_prefix(model):
+            raise UnsupportedModelError(
+                f"the layout 'generate' reads a prompt in pieces; {type(model).__name__} reads the "
+                "whole of it in both directions: use the layout 'prefill_decode'"
             )
         if max_length is None:
             max_length = model.preprocessor.sequence_length

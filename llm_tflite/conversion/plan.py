@@ -13,8 +13,9 @@ from ..progress import Report
 from ..quantization import QuantizationStrategy
 from ..tokenizer_assets import TokenizerAsset
 from ..tokenizers import load_tokenizer
-from ..tracing.cached_paths import differences
+from ..tracing import cached_paths, prefix
 from ..tracing.requirements import position_limit
+from ..tracing.unseen_image import UnseenImage
 from .agreement import Choices
 
 _DEFAULT_LENGTH = 1024
@@ -71,7 +72,8 @@ def sample_prompt(asset: TokenizerAsset | None) -> list[int]:
 
 def keras_differences(model: Any) -> dict[str, Any]:
     """What a manifest tells besides the figures of a check: nothing, for most models."""
-    notes = differences(model)
+    notes = ["text only: this file takes no images"] if UnseenImage.of(model) else []
+    notes += cached_paths.differences(model) + prefix.differences(model)
     return {"notes": notes} if notes else {}
 
 

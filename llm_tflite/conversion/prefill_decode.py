@@ -50,6 +50,8 @@ class PrefillDecodePlan:
         self._cache = learn_cache(model, self._context_length)
         if self._cache.exact_prefill:  # for LiteRT-LM and the end of a prompt
             self._prefill_lengths = tuple(sorted({1, *self._prefill_lengths}))
+        if self._cache.prefix_prefill:  # one call reads the whole of any prompt
+            self._prefill_lengths = tuple(sorted({*self._prefill_lengths, self._context_length}))
         slotted = any(tensor.slot_axis is not None for tensor in self._cache.tensors)
         self._short_caches = tuple(s for s in _SHORT_CACHES if slotted and s < self._context_length)
         self._model = model
@@ -79,6 +81,7 @@ class PrefillDecodePlan:
             prefill_lengths=self._prefill_lengths,
             short_caches=self._short_caches,
             exact_prefill=self._cache.exact_prefill,
+            prefix_prefill=self._cache.prefix_prefill,
         )
 
     def text_facts(self) -> None:

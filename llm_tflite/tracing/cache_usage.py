@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import UnsupportedModelError
 from .fold import fold
+from .prefix import reads_prefix
 from .probe import Cache, CacheStructure, probe_cache
 from .signatures import Recording, record
 from .states import CompositeCache
@@ -32,6 +33,7 @@ def learn_cache(model: Any, context_length: int) -> Cache:
         recorded = record(model, cache, 1, logits=False, head=None)
         idle = {name for name, out in recorded.outputs.items() if out is recorded.inputs[name]}
         return replace(cache, idle=frozenset(idle))
+    cache = replace(cache, prefix_prefill=reads_prefix(model))
     cache, recorded = _recorded(model, cache)
     cache = replace(cache, unused=_unused(recorded, cache, type(model).__name__))
     places = []

@@ -9,23 +9,28 @@ import tensorflow as tf
 
 
 def cached_call(
-    model: Any, tokens: tf.Tensor, cache: Any, position: tf.Tensor | int, slots: int | None = None
+    model: Any,
+    tokens: tf.Tensor,
+    cache: Any,
+    position: tf.Tensor | int,
+    mask: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, Any]:
-    """Let the model read some tokens, all of them real.
+    """Let the model read some tokens.
 
     Args:
         model: A KerasHub ``CausalLM``.
         tokens: int32 ``[1, T]``.
         cache: In the model's own form.
         position: int32 ``[]``, the place of the first of them in the text.
-        slots: Those of the cache, for a model that must be told that each holds a real token.
+        mask: int32 ``[1, S]``, for a model that must be told of the slots of its cache: that each
+            holds a real token, or which ones a prompt fills that is read in both directions.
 
     Returns:
         Logits ``[1, T, V]``, and the cache behind these tokens.
     """
     parameters = inspect.signature(model.call_with_cache).parameters
     if _takes_position(list(parameters.values())):
-        told = {} if slots is None else {"padding_mask": tf.ones([1, slots], tf.int32)}
+        told = {} if mask is None else {"padding_mask": mask}
         logits, _, updated = model.call_with_cache(tokens, cache, position, **told)
         return logits, updated
     # A model that counts no positions makes its mask from the tokens and takes token 0 for a pad,

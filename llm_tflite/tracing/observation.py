@@ -97,6 +97,8 @@ class ProductObserver:
         return result
 
     def _observed(self, result: Any, operands: tuple[Any, ...]) -> Any:
+        if tf.is_symbolic_tensor(result):  # traced, to learn the model's cache: it has no values
+            return result
         names = [self._name(operand) for operand in operands]
         for at, name in enumerate(names):
             if name is not None and len(operands) == 2:

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from ..errors import UnsupportedModelError
 from .states import CachePart, CompositeCache, StateStack
+from .unseen_image import UnseenImage
 
 Kind = Literal["key", "value"]
 
@@ -97,6 +98,7 @@ class CacheStructure:
         unused: Names of those that carry nothing from call to call: layers that read another
             layer's keys and values have a place in the cache all the same.
         explicit_mask: Whether the model must be told that every slot holds a real token.
+        prefix_prefill: Whether a prompt is read in both directions, and so in one call.
     """
 
     places: tuple[CacheTensor, ...]
@@ -104,6 +106,7 @@ class CacheStructure:
     dtype: tf.DType
     unused: frozenset[str] = frozenset()
     explicit_mask: bool = False
+    prefix_prefill: bool = False
 
     @property
     def tensors(self) -> tuple[CacheTensor, ...]:
@@ -148,14 +151,16 @@ Cache: TypeAlias = CacheStructure | CompositeCache
 
 
 class _TextOnly(dict[str, Any]):
-    """The inputs of ``generate_step`` for a text and nothing else.
+    """The inputs of ``generate_step`` for a text and nothing else, save an image that is not used.
 
     Families have further ids and masks of the text, with names that end alike.
     """
 
-    def __init__(self, length: int, model_name: str) -> None:
+    def __init__(self, length: int, image: UnseenImage | None, model_name: str) -> None:
         ids = tf.zeros([1, length], tf.int32)
         super().__init__(token_ids=ids, padding_mask=tf.cast(ids, tf.bool))
+        if image:
+            self["images"] = tf.zeros(image.shape)
         self._model_name = model_name
 
     def __missing__(self, key: str) -> Any:
@@ -177,12 +182,15 @@ class _Recorded(Exception):  # noqa: N818 - carries a result out of a trace, it 
 def probe_cache(model: Any, context_length: int) -> Cache:
     """Say which cache the model would use for a context of ``context_length`` tokens.
 
+    Without slots for an image that it can do without.
+
     Raises:
         UnsupportedModelError: The model has no ``call_with_cache``, generates from more than a
             text, or its cache is neither made of keys and values ``[1, S, H, D]`` or
             ``[1, H, S, D]`` per layer nor a tuple with states of another form.
     """
-    model_name = type(model).__name__
+    model_name, image = type(model).__name__, UnseenImage.of(model)
+    slots = context_length + (image.slots if image else 0)
     signature = inspect.signature(model.call_with_cache)
 
     def record(*args: Any, **kwargs: Any) -> None:
@@ -190,7 +198,7 @@ def probe_cache(model: Any, context_length: int) -> Cache:
 
     @tf.function(autograph=False)
     def first_step() -> None:
-        model.generate_step(_TextOnly(context_length, model_name))
+        model.generate_step(_TextOnly(context_length, image, model_name))
 
     # Keras guards attributes of models, so the recorder goes in, and out, behind its back.
     object.__setattr__(model, "call_with_cache", record)
@@ -208,10 +216,10 @@ def probe_cache(model: Any, context_length: int) -> Cache:
     if isinstance(cache, (tuple, list)) and cache and all(map(tf.is_tensor, cache)):
         layers = getattr(model.backbone, "num_layers", None)
         return _composite(cache, context_length, layers, model_name)
-    if any(list(leaf.shape).count(context_length) > 1 for leaf in tf.nest.flatten(cache)):
+    if any(list(leaf.shape).count(slots) > 1 for leaf in tf.nest.flatten(cache)):
         # As many heads, or layers, as slots: another length tells which axis has the slots.
         return probe_cache(model, context_length + 1).with_slots(context_length)
-    return _describe(cache, context_length, model_name)
+    return _describe(cache, slots, model_name).with_slots(context_length)
 
 
 def _composite(

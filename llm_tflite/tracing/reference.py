@@ -12,14 +12,18 @@ import tensorflow as tf
 
 from .cache_usage import learn_cache
 from .cached_call import cached_call
-from .float_code import has_rounded_constants
+from .float_code import float_code, has_rounded_constants
 
 # What a forward pass over a text may ask for; anything else is an image, a sound or their places.
 _OF_A_TEXT = {"token_ids", "padding_mask", "position_ids"}
 
 
 def keras_logits(
-    model: Any, tokens: Sequence[int], mask: npt.NDArray[np.int32] | None = None
+    model: Any,
+    tokens: Sequence[int],
+    mask: npt.NDArray[np.int32] | None = None,
+    *,
+    prompt_tokens: int = 0,
 ) -> npt.NDArray[np.float32]:
     """The model's own full forward pass over one text: float32 ``[len(tokens), V]``.
 
@@ -27,6 +31,8 @@ def keras_logits(
         model: The Keras model.
         tokens: The text.
         mask: int32 ``[len(tokens)]``, 0 for padding; by default there is none.
+        prompt_tokens: How many of the tokens are the prompt. Only a prefix language model, which
+            reads these in both directions, tells it from what follows.
     """
     ids = np.array([tokens], np.int32)
     inputs = {
@@ -36,7 +42,7 @@ def keras_logits(
     }
     rounded = has_rounded_constants(model) and model.backbone.compute_dtype == "float32"
     if mask is None and (rounded or not reads_text_alone(model)):
-        logits = _through_the_cache(model, ids)
+        logits = _through_the_cache(model, ids, prompt_tokens)
     else:
         asked = {name: inputs[name] for name in _input_names(model)}
         logits = model(asked, training=False)
@@ -76,12 +82,19 @@ def _input_names(model: Any) -> set[str]:
     return set(inputs) if isinstance(inputs, dict) else set()
 
 
-def _through_the_cache(model: Any, ids: npt.NDArray[np.int32]) -> Any:
+def _through_the_cache(model: Any, ids: npt.NDArray[np.int32], prompt_tokens: int) -> Any:
     """One step over the whole text, with a cache that is empty and just as long.
 
-    It is not told of images, and its head reads the weights of today.
+    It is not told of images, and its head reads the weights of today. What a prefix language model
+    is told of the prompt, all of its tokens may see: of the rest, each sees what comes before it.
     """
-    cache = learn_cache(model, ids.shape[1])
+    with float_code(model):  # a cache is described in float32 only
+        cache = learn_cache(model, ids.shape[1])
     empty = {t.name: tf.zeros(getattr(t, "logical_shape", t.shape)) for t in cache.tensors}
-    told = cache.slots if cache.explicit_mask else None
-    return cached_call(model, tf.constant(ids), cache.pack(empty), 0, slots=told)[0]
+    mask = tf.ones([1, cache.slots], tf.int32) if cache.explicit_mask else None
+    if cache.prefix_prefill:
+        mask = tf.cast(tf.range(cache.slots) < prompt_tokens, tf.int32)[None]
+    packed = tf.nest.map_structure(
+        lambda part: tf.cast(part, model.compute_dtype), cache.pack(empty)
+    )
+    return cached_call(model, tf.constant(ids), packed, 0, mask)[0]

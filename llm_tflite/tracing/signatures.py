@@ -6,7 +6,8 @@ caches under the same name in and out, ``logits`` float32 ``[1, 1, V]`` from ``d
 short caches, which that executor does not know, give logits from ``prefill_{T}`` as well, those
 of the token at ``logits_row`` int32 ``[1]``. The mask is computed in the graph, from
 ``input_pos[0]``, by the model's own code. So is the beginning of a text, where states are zeros
-whatever is given: that executor does not clear them.
+whatever is given: that executor does not clear them. A model that reads a prompt in both directions
+sees in ``input_pos`` where the prompt ends: the positions of pads are 0.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .head import find_head
 from .interception import intercept
 from .mask_views import WipedRows, additive_masks
 from .norm_views import NormViews
+from .prefix import prefix_mask
 from .probe import Cache, CacheTensor
 from .states import StateTensor
 from .weight_views import Use, WeightView, WeightViews
@@ -122,8 +124,9 @@ def trace_signatures(
         UnsupportedModelError: The model reads a weight in different forms in different signatures.
     """
     head: str | None = None
+    whole = cache.slots if cache.prefix_prefill else None
     for length, slots in variants:
-        name = signature_name(length, slots, exact=cache.exact_prefill)
+        name = signature_name(length, slots, exact=cache.exact_prefill, whole=whole)
         sized = cache.with_slots(slots) if slots else cache
         recorded = record(
             model, sized, length or 1, logits=length is None or slots is not None, head=head
@@ -201,13 +204,15 @@ def record(model: Any, cache: Cache, length: int, *, logits: bool, head: str | N
         slotted = [tensor for tensor in cache.tensors if isinstance(tensor, CacheTensor)]
         states = [tensor for tensor in cache.tensors if isinstance(tensor, StateTensor)]
         weights = WeightViews(named_variables(model), head=None if row is None else head, row=row)
-        told = cache.slots if cache.explicit_mask else None
+        mask = tf.ones([1, cache.slots], tf.int32) if cache.explicit_mask else None
+        if cache.prefix_prefill and length > 1:  # a single token sees what comes before it
+            mask = prefix_mask(inputs["input_pos"], cache.slots)
         with through_views(weights, caches), cached_paths(model):
             logical = {t.name: caches.register(inputs[t.name], t) for t in slotted}
             begun = tf.cast(position > 0, cache.dtype)
             logical |= {t.name: inputs[t.name] * begun for t in states}
             packed = cache.pack(logical)
-            scores, updated = cached_call(model, tokens, packed, position, slots=told)
+            scores, updated = cached_call(model, tokens, packed, position, mask)
             unpacked = cache.unpack(updated)
             outputs = {t.name: caches.stored(unpacked[t.name], t) for t in slotted}
             written = {t.name: caches.written(unpacked[t.name], t) for t in slotted}

@@ -134,6 +134,7 @@ class CompositeCache:
             and values that the stack holds for it. They stay zeros, inside of the graph.
         explicit_mask: Whether the model must be told that every slot holds a real token: no model
             with a state is known to ask for it.
+        prefix_prefill: Whether a prompt is read in both directions: nor does any do that.
     """
 
     parts: tuple[CachePart, ...]
@@ -142,6 +143,7 @@ class CompositeCache:
     dtype: tf.DType
     idle: frozenset[str] = frozenset()
     explicit_mask: bool = False
+    prefix_prefill: bool = False
 
     @property
     def tensors(self) -> tuple[CarriedTensor, ...]:

@@ -324,7 +324,8 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "pali_gemma": _named(
         "PaliGemma",
-        "an image before the text",
+        "the text side alone, without an image; a prompt is read in both directions, except in "
+        "LiteRT-LM for its last token",
         {
             **_LAYERS,
             "num_query_heads": 4,

@@ -108,9 +108,9 @@ def test_a_module_imports_from_its_own_floor_or_below(path: Path) -> None:
 
 def test_importing_the_package_is_light() -> None:
     code = (
-        "import sys, numpy, time; t = time.perf_counter(); import llm_tflite; "
+        "import sys, numpy, time; t = time.process_time(); import llm_tflite; "
         "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'tokenizers'} & set(sys.modules); "
-        "print(time.perf_counter() - t, *heavy)"
+        "print(time.process_time() - t, *heavy)"
     )
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

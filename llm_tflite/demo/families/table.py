@@ -101,6 +101,8 @@ def _gemma3n(special: str, shared: int) -> Family:
         f"alternating updates, inputs per layer, sparse activations{special}",
         {**_GEMMA3N, "num_kv_shared_layers": shared},
         vocabulary="sentencepiece",
+        gain=8.0,
+        spread=0.5 * _NORMED_SPREAD,
         sizes=("text_vocab_size", "vocab_size_per_layer_input"),
     )
 

@@ -157,6 +157,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     if report is None:
         return (outcome.quantizer, *["-"] * (len(_COLUMNS) - 2), outcome.error or "")
     speed, worst = report.speed, report.matrices[0]
+    worst_text = f"{worst.name}: {worst.error:.2%}" if worst.error else "-"
     return (
         outcome.quantizer,
         f"{report.size_bytes / 1e6:.2f}",
@@ -169,5 +170,5 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         figure(speed.decode_tokens_per_s, ".0f"),
         f"{speed.load_s:.2f}",
         figure(speed.peak_memory_bytes, ".0f", unit=1e6),
-        f"{worst.name}: {worst.error:.2%}",
+        worst_text,
     )

@@ -15,6 +15,20 @@ _SIZE_INCHES = (8, 5)
 _DOTS_PER_INCH = 120
 
 
+def check_plots() -> None:
+    """Refuse to draw where nothing can.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as e:
+        raise MissingDependencyError(
+            "plots need matplotlib: pip install 'llm-tflite[evaluate]'"
+        ) from e
+
+
 def draw(reports: Sequence[Report]) -> Figure:
     """Draw perplexity against size, with the speed of decoding as colour.
 
@@ -24,12 +38,9 @@ def draw(reports: Sequence[Report]) -> Figure:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise MissingDependencyError(
-            f"plots need {e.name}: pip install 'llm-tflite[evaluate]'"
-        ) from e
+    check_plots()
+    from matplotlib.figure import Figure
+
     # Not through pyplot, which would keep the figure and choose a window system for it.
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout="constrained")
     axes = figure.add_subplot()

@@ -91,8 +91,7 @@ class Report:
     def to_markdown(self) -> str:
         """Return the figures as a table, and the matrices that lost most as another."""
         page = markdown_table(("figure", "value"), self._figures(), numbers=("value",))
-        if self.matrices:
-            rows = _matrix_rows(self.matrices[:_WORST])
+        if rows := self._worst_matrices():
             page += "\n" + markdown_table(_MATRIX_COLUMNS, rows, numbers=("bits", "error"))
         return page
 
@@ -102,8 +101,8 @@ class Report:
     def __str__(self) -> str:
         """Return the same page for the terminal."""
         page = text_table((self.file, ""), self._figures())
-        if self.matrices:
-            page += "\n" + text_table(_MATRIX_COLUMNS, _matrix_rows(self.matrices[:_WORST]))
+        if rows := self._worst_matrices():
+            page += "\n" + text_table(_MATRIX_COLUMNS, rows)
         return page
 
     def _figures(self) -> list[tuple[str, str]]:
@@ -131,16 +130,16 @@ class Report:
             (f"common greedy prefix of {self.greedy_limit}", prefix_text(self)),
         ]
 
+    def _worst_matrices(self) -> list[tuple[str, ...]]:
+        return [
+            (m.name, m.role, " x ".join(map(str, m.shape)), str(m.bits), f"{m.error:.3%}")
+            for m in self.matrices[:_WORST]
+            if m.error
+        ]
+
 
 def prefix_text(report: Report) -> str:
     """The mean of the common greedy prefixes, and the least in brackets."""
     if report.greedy_prefix_mean is None:
         return "-"
     return f"{report.greedy_prefix_mean:.1f} ({report.greedy_prefix_least})"
-
-
-def _matrix_rows(matrices: tuple[MatrixError, ...]) -> list[tuple[str, ...]]:
-    return [
-        (m.name, m.role, " x ".join(map(str, m.shape)), str(m.bits), f"{m.error:.3%}")
-        for m in matrices
-    ]

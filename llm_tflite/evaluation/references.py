@@ -88,8 +88,10 @@ class KerasReference:
         from ..tracing.float_code import float_code
         from ..tracing.reference import keras_logits
 
+        # Keras warns of a softmax over one place; what follows a token does not change its scores.
+        read = ids if len(ids) > 1 else [*ids, *ids]
         with float_code(self._model):
-            return keras_logits(self._model, ids)
+            return keras_logits(self._model, read)[: len(ids)]
 
     def matrices(self, manifest: Manifest) -> Mapping[WeightKey, Matrix]:
         """The variables, turned as the file's graphs read them; traced once for each form."""

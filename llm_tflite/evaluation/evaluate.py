@@ -103,6 +103,8 @@ def examine(
     window = settings.window_within(context)
     if reference is not None:
         reference.check(manifest)
+    # First, as it tells a file of another model from one that says little of what the model says.
+    matrices = () if reference is None else matrix_errors(artifact, reference, report)
     path = file_of(artifact)
     report(Progress("measuring speed", 0, 1))
     speed = measure_speed(path, threads=settings.threads, runs=settings.runs, seed=settings.seed)
@@ -115,7 +117,6 @@ def examine(
             prefixes = common_prefixes(
                 interpreter, prompts, settings.greedy_tokens, reference, report
             )
-    matrices = () if reference is None else matrix_errors(artifact, reference, report)
     return Report(
         file=path.name,
         model=manifest.model.class_,

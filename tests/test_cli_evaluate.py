@@ -73,6 +73,8 @@ def test_without_a_reference_a_page_for_people(
         (("FILE", "--text", "texts.txt", "--reference", "gone.keras"), "ArtifactNotFoundError"),
         (("FILE", "--text", "texts.txt", "--reference", "gone.tflite"), "ArtifactNotFoundError"),
         (("FILE", "--text", "texts.txt", "--reference", "no_such_preset"), "ConversionError"),
+        (("FILE", "--text", "texts.txt", "--markdown"), "InvalidOptionError"),
+        (("gone.tflite", "--text", "texts.txt", "--reference", "no"), "ArtifactNotFoundError"),
         (("FILE",), "UsageError"),
     ],
 )

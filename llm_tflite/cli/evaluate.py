@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..artifact import Artifact
+from ..errors import InvalidOptionError
 from .arguments import lines_of
 from .keras_model import load_named_model
 from .output import print_json, print_safe
@@ -42,6 +44,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return these arguments as ``evaluate`` and ``compare`` take them."""
     names = ("window", "greedy_texts", "greedy_tokens", "threads", "runs", "seed")
     values = {name: getattr(options, name) for name in names}
+    if options.json and options.markdown:
+        raise InvalidOptionError("expected --json or --markdown; got both")
     return values | {"text": lines_of(options.text), "progress": not options.quiet}
 
 
@@ -50,10 +54,11 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     from ..evaluation.evaluate import evaluate
 
     given = settings(options)
+    artifact = Artifact.open(options.file)  # refused now rather than after a model is loaded
     reference = options.reference
     if reference is not None and Path(reference).suffix not in _FILES:
         reference = load_named_model(reference)
-    print_result(evaluate(options.file, reference=reference, **given), options, out)
+    print_result(evaluate(artifact, reference=reference, **given), options, out)
     return 0
 
 

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import RuntimeFailureError
 from ..interpreter import Interpreter
 from ..progress import Progress
 from ..progress import Report as Reporter
+from ..sampling import log_probabilities
 from .references import Logits, Reference
 from .texts import windows
-
-_LogProbabilities = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,13 @@ def likelihood(
         for following, found, expected in zip(
             part[1:], interpreter.logits(read), theirs, strict=reference is not None
         ):
-            own = _log_probabilities(found)
+            own = log_probabilities(found)
             tokens += 1
             own_loss -= own[following]
             if expected is not None:
                 if not np.isfinite(expected.max()):
                     raise RuntimeFailureError("the reference's scores are not finite")
-                true = _log_probabilities(expected)
+                true = log_probabilities(expected)
                 reference_loss -= true[following]
                 divergence += float(np.exp(true) @ (true - own))
                 equal += int(expected.argmax() == found.argmax())
@@ -85,11 +83,3 @@ def likelihood(
         kl_divergence=max(0.0, divergence / tokens) if reference else None,
         top1_agreement=equal / tokens if reference else None,
     )
-
-
-def _log_probabilities(logits: Logits) -> _LogProbabilities:
-    # In float64, as differences of these are summed over the vocabulary.
-    values = logits.astype(np.float64)
-    values -= values.max()
-    values -= np.log(np.exp(values).sum())
-    return values

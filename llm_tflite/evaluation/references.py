@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -148,19 +149,20 @@ class FileReference:
 
 
 def as_artifact(source: Artifact | PathLike) -> Artifact:
-    """Open a path; an artifact is one already.
-
-    Raises:
-        InvalidOptionError: It is in memory only, where no other process can measure it.
-    """
+    """Open a path, or take an artifact that is on disk."""
     artifact = source if isinstance(source, Artifact) else Artifact.open(source)
-    if artifact.path is None:
-        raise InvalidOptionError("expected an artifact on disk; this one is in memory: save it")
+    file_of(artifact)
     return artifact
 
 
-def file_of(artifact: Artifact) -> Any:
-    """Where an artifact is, which ``as_artifact`` has seen to."""
+def file_of(artifact: Artifact) -> Path:
+    """Where an artifact is.
+
+    Raises:
+        InvalidOptionError: In memory only, where no other process can measure it.
+    """
+    if artifact.path is None:
+        raise InvalidOptionError("expected an artifact on disk; this one is in memory: save it")
     return artifact.path
 
 

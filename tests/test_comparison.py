@@ -19,6 +19,7 @@ from llm_tflite.errors import (
     InvalidOptionError,
     MissingDependencyError,
     PromptError,
+    StorageError,
     UnsupportedModelError,
 )
 from llm_tflite.evaluation.comparison import Outcome
@@ -194,6 +195,11 @@ def test_texts_that_cannot_be_read_are_no_row(llama: Any, tmp_path: Path) -> Non
     with pytest.raises(PromptError, match="text 0: token id 160"):
         lt.compare(llama, ["none"], text=[[5, 160]], folder=tmp_path, **SIZES)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_refused(llama: Any, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="gone does not exist"):
+        lt.compare(llama, ["none"], text=TEXTS, folder=tmp_path / "gone", **SIZES)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from llm_tflite.errors import (
     RuntimeFailureError,
     UnsupportedModelError,
 )
+from llm_tflite.evaluation.likelihood import divergence_of
 from llm_tflite.evaluation.references import artifact_weights
 from llm_tflite.evaluation.speed import measure_speed
 from llm_tflite.evaluation.tables import html_table, markdown_table
@@ -148,6 +149,16 @@ def test_the_divergence_is_that_of_the_file_from_the_model(
                 equal.append(p.argmax() == q.argmax())
     assert reports["int4"].kl_divergence == pytest.approx(np.mean(divergences), rel=1e-6)
     assert reports["int4"].top1_agreement == np.mean(equal)
+
+
+def test_tokens_that_are_ruled_out_add_nothing_to_the_divergence() -> None:
+    true, found = np.log([0.5, 0.5]), np.log([0.25, 0.75])
+    ruled_out = [-np.inf]
+    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert divergence_of(true, found) == pytest.approx(expected)
+    both = divergence_of(np.append(true, ruled_out), np.append(found, ruled_out))
+    assert both == pytest.approx(expected)
+    assert divergence_of(true, np.array([0.0, -np.inf])) == np.inf
 
 
 def test_without_a_reference_all_that_needs_none_is_there(files: dict[str, Path]) -> None:

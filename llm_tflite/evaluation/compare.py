@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..converter import Converter
-from ..errors import InvalidOptionError, LLMTFLiteError, PluginError
-from ..files import PathLike
+from ..errors import InvalidOptionError, LLMTFLiteError, PluginError, StorageError
+from ..files import PathLike, local_path
 from ..plugins import load_plugins
 from ..progress import Progress, reporting
 from ..progress import Report as Reporter
@@ -65,8 +65,11 @@ def compare(
         InvalidOptionError: There are no quantizers or two of one name, or an option would be
             ignored.
         PromptError: A text cannot reach the model exactly, or has fewer than two tokens.
+        StorageError: There is no such folder.
         UnsupportedModelError: The model does not convert, whatever the quantizer.
     """
+    if folder is not None and not local_path(folder).is_dir():
+        raise StorageError(f"the folder {folder} does not exist; create it first")
     settings = Settings(window, greedy_texts, greedy_tokens, threads, runs, seed)
     texts = listed_texts(text)
     strategies = _strategies(quantizers)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import RuntimeFailureError
 from ..interpreter import Interpreter
@@ -15,6 +16,8 @@ from ..progress import Report as Reporter
 from ..sampling import log_probabilities
 from .references import Logits, Reference
 from .texts import windows
+
+LogProbabilities = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def likelihood(
                     raise RuntimeFailureError("the reference's scores are not finite")
                 true = log_probabilities(expected)
                 reference_loss -= true[following]
-                divergence += float(np.exp(true) @ (true - own))
+                divergence += divergence_of(true, own)
                 equal += int(expected.argmax() == found.argmax())
     report(Progress("predicting texts", len(parts), len(parts)))
     return Likelihood(
@@ -83,3 +86,9 @@ def likelihood(
         kl_divergence=max(0.0, divergence / tokens) if reference else None,
         top1_agreement=equal / tokens if reference else None,
     )
+
+
+def divergence_of(true: LogProbabilities, found: LogProbabilities) -> float:
+    """KL(true || found) in nats; tokens that a model rules out with -inf add nothing."""
+    possible = true > -np.inf
+    return float(np.exp(true[possible]) @ (true[possible] - found[possible]))

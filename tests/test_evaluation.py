@@ -15,6 +15,7 @@ import llm_tflite as lt
 from llm_tflite.demo.shapes import tiny_gpt2, tiny_llama
 from llm_tflite.errors import (
     ContextOverflowError,
+    CorruptArtifactError,
     InvalidOptionError,
     LLMTFLiteError,
     PromptError,
@@ -210,6 +211,16 @@ def test_the_forward_layout_predicts_the_same_and_writes_nothing(
     assert "| decode | - tokens/s |" in report.to_markdown()
 
 
+def test_a_model_in_bfloat16_is_compared_in_float32(texts: list[list[int]], tmp_path: Path) -> None:
+    model = tiny_llama(dtype="bfloat16")
+    converter = lt.Converter(model, quantizer="none", context_length=CONTEXT, prefill_lengths=(8,))
+    artifact = converter.convert(tmp_path / "none.tflite")
+    report = lt.evaluate(artifact, reference=model, text=texts, greedy_tokens=16, runs=1)
+    assert report.kl_divergence < 1e-6
+    assert report.greedy_prefix_least == 16
+    assert {matrix.error for matrix in report.matrices} == {0.0}
+
+
 # --- greedy answers -------------------------------------------------------------------------------
 
 
@@ -362,6 +373,17 @@ def test_a_file_that_gives_no_logits_is_refused(gpt2: Any, tmp_path: Path) -> No
     lt.Converter(gpt2, layout="generate", max_length=24, quantizer="int4").convert(path)
     with pytest.raises(InvalidOptionError, match="'generate' gives text and no logits"):
         lt.evaluate(path, text=TEXTS)
+
+
+def test_a_file_that_was_changed_is_refused(
+    llama: Any, files: dict[str, Path], tmp_path: Path
+) -> None:
+    data = bytearray(files["int4"].read_bytes())
+    data[100] ^= 255
+    path = tmp_path / "changed.tflite"
+    path.write_bytes(data)
+    with pytest.raises(CorruptArtifactError):
+        lt.evaluate(path, reference=llama, text=[[5, 6]])
 
 
 def test_an_artifact_in_memory_is_refused(files: dict[str, Path]) -> None:

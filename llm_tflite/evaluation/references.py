@@ -184,8 +184,10 @@ def artifact_weights(artifact: Artifact) -> list[tuple[QuantizedWeight, StoredWe
     """What the manifest says of each weight, and what the file holds of it.
 
     Raises:
+        CorruptArtifactError: The file was changed since it was written; nothing of it is read.
         IncompatibleArtifactError: They do not fit one another.
     """
+    artifact.verify()  # what parses the model trusts it
     begin, end = artifact.model_section()
     with open_regular(file_of(artifact)) as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
-.PHONY: demo test slow lint bench bench-codelab bench-hand-laid families docs clean
+.PHONY: demo test slow lint bench bench-codelab bench-hand-laid families quality docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py
@@ -37,6 +37,10 @@ bench-hand-laid: $(VENV)/.demo
 # Every family of KerasHub, beside Keras and LiteRT-LM, into docs/families.md: half an hour.
 families: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.families
+
+# Every built-in quantizer on a real model, into docs/quantization.md: ten minutes. Needs npm.
+quality: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.quality
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_documentation.py

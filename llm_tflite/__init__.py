@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .completion import Chunk, Completion, Score, Timings, TokenLogprob
     from .converter import Converter
     from .errors import LLMTFLiteError
+    from .evaluation.compare import compare
+    from .evaluation.comparison import Comparison
+    from .evaluation.evaluate import evaluate
+    from .evaluation.report import Report
     from .hookspecs import hookimpl
     from .inspection import inspect
     from .interpreter import Interpreter
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Artifact": "artifact",
     "Chunk": "completion",
+    "Comparison": "evaluation.comparison",
     "Completion": "completion",
     "Converter": "converter",
     "Interpreter": "interpreter",
@@ -39,11 +44,14 @@ _HOMES = {
     "Progress": "progress",
     "QuantizationStrategy": "quantization",
     "QuantizedTensor": "quantization",
+    "Report": "evaluation.report",
     "Sampling": "sampling",
     "Score": "completion",
     "Timings": "completion",
     "TokenLogprob": "completion",
     "Weight": "quantization",
+    "compare": "evaluation.compare",
+    "evaluate": "evaluation.evaluate",
     "hookimpl": "hookspecs",
     "inspect": "inspection",
     "open_interpreter": "ops",
@@ -52,6 +60,7 @@ _HOMES = {
 __all__ = [
     "Artifact",
     "Chunk",
+    "Comparison",
     "Completion",
     "Converter",
     "Interpreter",
@@ -60,12 +69,15 @@ __all__ = [
     "Progress",
     "QuantizationStrategy",
     "QuantizedTensor",
+    "Report",
     "Sampling",
     "Score",
     "Timings",
     "TokenLogprob",
     "Weight",
     "__version__",
+    "compare",
+    "evaluate",
     "hookimpl",
     "inspect",
     "open_interpreter",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 import numpy as np
 
-from .completion import Chunk, TokenLogprob
+from .completion import Chunk
 from .decoding import DecodingStates
 from .errors import ContextOverflowError, InvalidOptionError, RuntimeFailureError
-from .generation import CacheWriter, Generation, Request, token_logprob
+from .generation import CacheWriter, Generation, Request
 from .manifest import Manifest
 from .prompt import PromptReader
 from .runtime import Array, RuntimeModel
@@ -47,25 +46,17 @@ class CacheEngine:
         with self._states.take() as state:
             yield from Generation(request, tokenizer, load_s).chunks(CacheWriter(state, request))
 
-    def score(self, ids: list[int]) -> list[TokenLogprob]:
-        """Return how probable each of ``ids`` but the first is."""
-        most = self._manifest.model.context_length + 1
-        if len(ids) > most:
-            raise ContextOverflowError(
-                f"at most {most} tokens can be scored at once; got {len(ids)}: score the text in "
-                "parts"
-            )
-        scored: list[TokenLogprob] = []
+    def logits(self, ids: list[int]) -> Iterator[Array]:
+        """Give the scores of what could follow each token, one decode step after the other."""
         with self._states.take() as state:
-            for token, following in pairwise(ids):
+            for position, token in enumerate(ids):
                 logits = state.decode(token)
                 if not np.isfinite(logits.max()):
                     state.clear()
                     raise RuntimeFailureError(
-                        f"the model's scores after token {len(scored)} are not finite"
+                        f"the model's scores after token {position} are not finite"
                     )
-                scored.append(token_logprob(following, logits))
-        return scored
+                yield logits
 
     def run(self, signature: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Run one signature; caches and states that are left out are zeros.

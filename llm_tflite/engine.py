@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from .completion import Chunk, TokenLogprob
+from .completion import Chunk
 from .generation import Request
 from .runtime import Array, Signature
 from .sampling import Sampling
@@ -47,12 +47,11 @@ class Engine(Protocol):
     ) -> Iterator[Chunk]:
         """Run a request that was checked."""
 
-    def score(self, ids: list[int]) -> list[TokenLogprob]:
-        """Return how probable each of ``ids`` but the first is.
+    def logits(self, ids: list[int]) -> Iterator[Array]:
+        """Read a text that fits; give the float32 ``[V]`` scores of what could follow each token.
 
         Raises:
             InvalidOptionError: The model gives no logits.
-            ContextOverflowError: They are more than fit.
             RuntimeFailureError: The model's logits are not finite.
         """
 

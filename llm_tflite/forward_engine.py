@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .completion import Chunk, TokenLogprob
+from .completion import Chunk
 from .errors import (
-    ContextOverflowError,
     IncompatibleArtifactError,
     InvalidOptionError,
     RuntimeFailureError,
 )
-from .generation import Request, token_logprob
+from .generation import Request
 from .manifest import Manifest
 from .prompt import PromptReader
 from .runtime import Array, RuntimeModel, Signature, TensorSpec
@@ -57,26 +56,19 @@ class ForwardEngine:
         """Refuse: nothing is written."""
         raise _no_text()
 
-    def score(self, ids: list[int]) -> list[TokenLogprob]:
-        """Return how probable each of ``ids`` but the first is."""
-        count = len(ids) - 1  # nothing follows the last one
-        if count > self._length:
-            raise ContextOverflowError(
-                f"at most {self._length + 1} tokens can be scored at once; got {len(ids)}: score "
-                "the text in parts"
-            )
+    def logits(self, ids: list[int]) -> Iterator[Array]:
+        """Give the scores of what could follow each token, all of them from one call."""
+        count = len(ids)
         inputs = {name: np.zeros((1, self._length), np.int32) for name in _INPUTS}
-        inputs["token_ids"][0, :count] = ids[:-1]
+        inputs["token_ids"][0, :count] = ids
         inputs["padding_mask"][0, :count] = 1
         logits = self._model.call(SERVING, inputs)["logits"][0]
-        scored: list[TokenLogprob] = []
-        for position, following in enumerate(ids[1:]):
+        for position in range(count):
             if not np.isfinite(logits[position].max()):
                 raise RuntimeFailureError(
                     f"the model's scores after token {position} are not finite"
                 )
-            scored.append(token_logprob(following, logits[position]))
-        return scored
+            yield logits[position]
 
     def run(self, signature: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Run the signature.

@@ -15,6 +15,7 @@ from .cache_engine import CacheEngine
 from .completion import Chunk, Completion, Score
 from .engine import Engine
 from .errors import (
+    ContextOverflowError,
     CorruptArtifactError,
     IncompatibleArtifactError,
     InvalidOptionError,
@@ -22,7 +23,7 @@ from .errors import (
 )
 from .files import PathLike, open_regular
 from .forward_engine import ForwardEngine
-from .generation import Request
+from .generation import Request, token_logprob
 from .manifest import Manifest
 from .options import check_integer
 from .prompt import Prompt, PromptReader
@@ -161,7 +162,27 @@ class Interpreter:
         ids = self._reader.read(prompt, allow_special_tokens=allow_special_tokens)
         if len(ids) < 2:
             raise PromptError("expected at least two tokens to score: the first one predicts none")
-        return Score(tuple(self._engine.score(ids)))
+        self._check_fits(ids, self._context_length + 1, "scored")
+        scores = zip(ids[1:], self._engine.logits(ids[:-1]), strict=True)
+        return Score(tuple(token_logprob(token, logits) for token, logits in scores))
+
+    def logits(self, prompt: Prompt, *, allow_special_tokens: bool = False) -> Iterator[Array]:
+        """Read a text and give what the model says of it, token by token.
+
+        Returns:
+            After each token, the scores of every token that could follow: float32 ``[V]``. The
+            model runs when the iterator is advanced, which may be given up at any point.
+
+        Raises:
+            PromptError: The prompt cannot reach the model exactly as given.
+            ContextOverflowError: It is longer than the context.
+            InvalidOptionError: The artifact's layout gives no logits.
+            RuntimeFailureError: The model's scores are not finite.
+        """
+        self._engine.check_usable()
+        ids = self._reader.read(prompt, allow_special_tokens=allow_special_tokens)
+        self._check_fits(ids, self._context_length, "read")
+        return self._engine.logits(ids)
 
     def tokenize(self, text: str, *, allow_special_tokens: bool = False) -> list[int]:
         """Return the tokens of a text, without a start token.
@@ -223,6 +244,13 @@ class Interpreter:
     @property
     def _context_length(self) -> int:
         return self._manifest.model.context_length
+
+    def _check_fits(self, ids: list[int], most: int, what: str) -> None:
+        if len(ids) > most:
+            raise ContextOverflowError(
+                f"at most {most} tokens can be {what} at once; got {len(ids)}: give the text in "
+                "parts"
+            )
 
     def _window(self, value: int | None, default: int) -> int:
         if value is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .completion import Chunk, TokenLogprob
+from .completion import Chunk
 from .errors import (
     IncompatibleArtifactError,
     InvalidOptionError,
@@ -125,8 +125,8 @@ class TextEngine:
             )
         return text.encode()
 
-    def score(self, ids: list[int]) -> list[TokenLogprob]:
-        """Refuse: there are no logits."""
+    def logits(self, ids: list[int]) -> Iterator[Array]:
+        """Refuse: no logits come out."""
         raise InvalidOptionError(
             "the layout 'generate' gives no logits to score with; use the layout 'prefill_decode' "
             "or 'forward'"

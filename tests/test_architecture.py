@@ -57,6 +57,7 @@ FLOORS = {
     "generation": 3,
     "interpreter": 3,
     "inspection": 3,
+    "evaluation": 4,
     "cli": 4,
     "demo": 4,
     "__main__": 5,

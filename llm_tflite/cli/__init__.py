@@ -1,4 +1,4 @@
-"""The command line: ``llm-tflite convert | generate | inspect | plugins``, a module for each."""
+"""The command line ``llm-tflite``, a module for each of its commands."""
 
 from .program import main, run
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import InvalidOptionError
+from ..files import open_regular
 from ..sampling import Sampling
 
 
@@ -22,6 +24,32 @@ def path_ending(*suffixes: str) -> Callable[[str], str]:
         return text
 
     return check
+
+
+def names(text: str) -> list[str]:
+    """Read names, separated by commas."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"expected names separated by commas; got {text[:80]!r}")
+    return found
+
+
+def lines_of(path: str) -> list[str]:
+    """Read texts from a file, one in each line.
+
+    Raises:
+        ArtifactNotFoundError: There is no such file.
+        InvalidOptionError: It is no text, or empty.
+    """
+    with open_regular(path) as stream:
+        try:
+            text = stream.read().decode("utf-8")
+        except UnicodeDecodeError as e:
+            raise InvalidOptionError(f"{path} must hold texts in UTF-8; {e}") from e
+    texts = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    if not texts:
+        raise InvalidOptionError(f"{path} must hold one text per line; it has none")
+    return texts
 
 
 def numbers(text: str) -> list[int]:

@@ -8,10 +8,9 @@ from time import perf_counter
 from typing import Any, TextIO
 
 from ..converter import LAYOUT_OPTIONS, Converter, check_options
-from ..errors import InvalidOptionError
-from ..files import check_target, open_regular
+from ..files import check_target
 from ..plugins import load_plugins
-from .arguments import numbers, path_ending, sampling
+from .arguments import lines_of, numbers, path_ending, sampling
 from .keras_model import load_keras_model
 from .output import print_json
 
@@ -61,7 +60,7 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     check_target(options.output, overwrite=options.overwrite)
     load_plugins().quantizer(options.quantizer)
     if options.calibration is not None:
-        given["calibration"] = _texts(options.calibration)
+        given["calibration"] = lines_of(options.calibration)
     model = load_keras_model(preset=options.preset, path=options.keras)
 
     began = perf_counter()
@@ -92,15 +91,3 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     names = {option for option, *_ in _LAYOUT_ARGUMENTS} - {"sampling"}
     values = {name: getattr(options, name) for name in names} | {"sampling": sampling(options)}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _texts(path: str) -> list[str]:
-    with open_regular(path) as stream:
-        try:
-            text = stream.read().decode("utf-8")
-        except UnicodeDecodeError as e:
-            raise InvalidOptionError(f"{path} must hold texts in UTF-8; {e}") from e
-    texts = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-    if not texts:
-        raise InvalidOptionError(f"{path} must hold one text per line; it has none")
-    return texts

@@ -10,6 +10,13 @@ from typing import Any
 from ..errors import ConversionError, MissingDependencyError
 
 
+def load_named_model(name: str) -> Any:
+    """Load what is named in one word: a ``.keras`` file, or else a preset; errors as below."""
+    if name.endswith(".keras"):
+        return load_keras_model(preset=None, path=name)
+    return load_keras_model(preset=name, path=None)
+
+
 def load_keras_model(*, preset: str | None, path: str | None) -> Any:
     """Load a KerasHub preset or else a file that Keras saved.
 

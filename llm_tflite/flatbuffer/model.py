@@ -19,7 +19,7 @@ _OPERATOR_NAMES = {
 }
 
 
-def parse(data: bytes | mmap.mmap) -> Any:
+def parse(data: bytes | memoryview | mmap.mmap) -> Any:
     """Return the ``ModelT`` of a TFLite flatbuffer."""
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
 

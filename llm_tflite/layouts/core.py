@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
-import numpy as np
-
 from ..bundle.tflite_metadata import reserve_metadata
 from ..flatbuffer.merge import Part
 from ..flatbuffer.model import pack, share_buffers
@@ -138,10 +136,7 @@ def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
 def _quantized(
     source: WeightInput, strategy: QuantizationStrategy
 ) -> tuple[Weight, QuantizedTensor]:
-    values = source.variable.numpy()
-    if values.ndim != len(source.shape) or source.permutation != tuple(range(values.ndim)):
-        values = np.ascontiguousarray(np.transpose(values, source.permutation))
-    values = values.reshape(source.shape)
+    values = source.values()
     rows, columns = values.shape[0], values.size // values.shape[0]
     layer = re.search(r"(?:layer|block)s?_(\d+)", source.variable.path)
     weight = Weight(

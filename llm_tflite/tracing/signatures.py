@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from ..errors import UnsupportedModelError
@@ -60,6 +62,13 @@ class WeightInput:
     permutation: tuple[int, ...]
     shape: tuple[int, ...]
     uses: frozenset[Use]
+
+    def values(self) -> npt.NDArray[np.float32]:
+        """The values, in the form of the input."""
+        values = self.variable.numpy()
+        if values.ndim != len(self.shape) or self.permutation != tuple(range(values.ndim)):
+            values = np.ascontiguousarray(np.transpose(values, self.permutation))
+        return values.reshape(self.shape)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What a file costs and what quantization took from it: figures beside the float model's."""

@@ -26,7 +26,10 @@ from llm_tflite.hookspecs import hook_names
 from llm_tflite.plugins import DISABLE_VARIABLE, PluginInfo, Plugins, load_plugins, plugins
 from llm_tflite.quantizers.int8 import Int8
 
-BUILTINS = ["none", "float16", "dynamic_range", "weight_only_int8", "int4", "full_integer"]
+BUILTINS = [
+    "none", "float16", "dynamic_range", "weight_only_int8", "int4", "int4_block32", "int4_block64",
+    "int4_block128", "int4_channel", "mixed", "full_integer",
+]  # fmt: skip
 
 PLUGIN = """
 from llm_tflite.hookspecs import hookimpl

@@ -11,7 +11,7 @@ _BINS = 4096  # of which half or more are in use, as the limit is the next power
 _USUAL = 0.9
 _LEVELS = (-128, 127)
 # Columns of a matrix whose inputs are seen together; measured in docs/measurements.md.
-_TILE = 256
+_TILE = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +88,11 @@ class Moments:
     """How large the inputs of a matrix are together: the sum of ``x^T x`` over all rows ``x``.
 
     Only neighbours within a tile of columns are looked at, so that memory grows with the width of
-    a matrix and not with its square: one matrix' moments take 256 / ``out`` of what it takes.
+    a matrix and not with its square: one matrix' moments take 512 / ``out`` of what it takes.
 
     Attributes:
         rows: How many were seen.
-        tiles: float32 ``[n, n]`` for the first ``n`` columns, the next and so on; 256 each, and
+        tiles: float32 ``[n, n]`` for the first ``n`` columns, the next and so on; 512 each, and
             what is left for the last.
     """
 

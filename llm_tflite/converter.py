@@ -168,7 +168,7 @@ class Converter:
                 core = self._plan.write(stream, strategy=strategy, report=report)
                 report(Progress("checking", 0, 1))
                 settle(stream)  # a runtime counts pages that are not on disk yet as its memory
-                manifest = self._manifest(core, parameters, check=None)
+                manifest = self._manifest(core, strategy, parameters, check=None)
                 check = self._plan.check(core_path, manifest, lossless=self._strategy.lossless)
                 if self._texts:
                     check["calibration"] = self._check_choices(core_path, manifest)
@@ -179,7 +179,7 @@ class Converter:
                 path,
                 core_path,
                 self._tokenizer.data if self._tokenizer else None,
-                self._manifest(core, parameters, check),
+                self._manifest(core, strategy, parameters, check),
                 overwrite=overwrite,
             )
             report(Progress("writing", 1, 1))
@@ -207,7 +207,13 @@ class Converter:
 
         return sum(prod(w.shape) for w in float_weights(self._model) if w.dtype == "float32")
 
-    def _manifest(self, core: CoreModel, parameters: int, check: dict[str, Any] | None) -> Manifest:
+    def _manifest(
+        self,
+        core: CoreModel,
+        strategy: QuantizationStrategy,
+        parameters: int,
+        check: dict[str, Any] | None,
+    ) -> Manifest:
         tokenizer = self._tokenizer
         return Manifest(
             library=Library("llm_tflite", __version__),
@@ -220,8 +226,8 @@ class Converter:
             ),
             tokenizer=TokenizerFacts(tokenizer.kind, tokenizer.tokenization) if tokenizer else None,
             quantization=Quantization(
-                strategy=self._strategy.name,
-                describe=describe(self._strategy),
+                strategy=strategy.name,
+                describe=describe(strategy),
                 weights=tuple(
                     QuantizedWeight(
                         name=weight.name,

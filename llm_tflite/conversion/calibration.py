@@ -125,11 +125,13 @@ class Calibrated:
         strategy: Built-in or anybody's.
         statistics: By variable path; empty for strategies that do not ask for them.
         moments: The same.
+        texts: How many were read.
     """
 
     strategy: QuantizationStrategy
     statistics: Mapping[str, ActivationStatistics]
     moments: Mapping[str, Moments]
+    texts: int
 
     @classmethod
     def by_texts(
@@ -145,7 +147,7 @@ class Calibrated:
             statistics = collect_statistics(model, texts, report)
         if takes_calibration(strategy):
             moments = collect_moments(model, texts, report)
-        return cls(strategy, statistics, moments)
+        return cls(strategy, statistics, moments, len(texts))
 
     @property
     def name(self) -> str:
@@ -158,8 +160,8 @@ class Calibrated:
         return self.strategy.lossless
 
     def describe(self) -> Mapping[str, JSON]:
-        """The strategy's."""
-        return self.strategy.describe()
+        """The strategy's, and how many texts it was calibrated on."""
+        return {**self.strategy.describe(), "calibration": {"texts": self.texts}}
 
     def plan(self, matrices: Matrices) -> QuantizationStrategy:
         """The strategy's, which sees what calibration saw."""

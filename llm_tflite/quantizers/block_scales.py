@@ -40,17 +40,17 @@ def best_scales(blocks: Floats, importance: Floats | None = None) -> Floats:
     """
     highest, lowest = blocks.max(axis=0), blocks.min(axis=0)
     # The usual choice is the one to beat; it does not use that -8 reaches further than 7.
-    best = _storable(np.maximum(highest, -lowest) / _HIGH)
+    best = storable(np.maximum(highest, -lowest) / _HIGH)
     full = np.maximum(highest / _HIGH, lowest / _LOW)
     least = _squared_error(blocks, best, importance)
     for ratio in _RATIOS if len(blocks) <= _LONG else _ROW_RATIOS:
-        _keep_better(blocks, importance, _storable(full * ratio), best, least)
+        _keep_better(blocks, importance, storable(full * ratio), best, least)
     # With the integers fixed, least squares gives the scale in closed form.
     integers = round_blocks(blocks, best)
     weighted = integers if importance is None else integers * importance
     power = (weighted * integers).sum(axis=0)
     refit = (weighted * blocks).sum(axis=0) / np.where(power > 0, power, 1)
-    _keep_better(blocks, importance, _storable(refit), best, least)
+    _keep_better(blocks, importance, storable(refit), best, least)
     return np.where(full > 0, best, np.float32(1))
 
 
@@ -83,7 +83,7 @@ def _squared_error(blocks: Floats, scales: Floats, importance: Floats | None) ->
     return total
 
 
-def _storable(scales: npt.NDArray[Any]) -> Floats:
+def storable(scales: npt.NDArray[Any]) -> Floats:
     """Return the nearest positive numbers that float16 and bfloat16 both hold."""
     mantissa, exponent = np.frexp(scales)
     bfloat = np.ldexp(np.rint(mantissa * 256), exponent - 8)

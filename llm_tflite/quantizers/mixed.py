@@ -70,8 +70,9 @@ class MixedBudget:
     """Four or eight bits for each projection, so that a file stays within a size and loses least.
 
     What a matrix loses is the energy of its errors as a share of its own: of the output, where
-    calibration has seen the input, else of the weights. Eight bits go where they save most of it
-    for a byte.
+    calibration has seen the input, else of the weights. It counts as often as there are values,
+    which on stories15M is nearer to what perplexity loses than once for each matrix. Eight bits go
+    where they save most of it for a byte.
 
     Attributes:
         bytes_per_parameter: Of all weights that the file stores, scales and embeddings included.
@@ -158,9 +159,10 @@ class _Choice:
 
 
 def _lost(weight: Weight, values: npt.NDArray[np.float32], tensor: QuantizedTensor) -> float:
-    """The energy of a matrix' errors as a share of its own."""
+    """The energy of a matrix' errors as a share of its own, for each of its values."""
     whole = _energy(values, weight.moments)
-    return _energy(tensor.dequantize() - values, weight.moments) / whole if whole else 0.0
+    errors = _energy(tensor.dequantize() - values, weight.moments)
+    return values.size * errors / whole if whole else 0.0
 
 
 def _energy(values: npt.NDArray[np.float32], moments: Moments | None) -> float:

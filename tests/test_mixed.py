@@ -28,15 +28,15 @@ def matrices() -> list[tuple[Weight, Matrix]]:
     """A table, an embedding and three projections, of which 4 bits hurt the second most."""
     random = np.random.default_rng(0)
     names = ["layers_0/mlp/kernel", "layers_0/attention/kernel", "head/kernel"]
-    shapes = [(64, 128), (64, 128), (32, 64)]
+    sizes = [(64, 128), (64, 128), (32, 64)]
     found = [
         (
             Weight(name, "projection", shape, layer=0 if "layers" in name else None),
             random.normal(size=shape).astype(np.float32),
         )
-        for name, shape in zip(names, shapes, strict=True)
+        for name, shape in zip(names, sizes, strict=True)
     ]
-    found[1][1][:, ::32] *= 100  # outliers in every block
+    found[1][1][:, ::32] *= 10  # outliers in every block
     table = random.normal(size=(16, 64)).astype(np.float32)
     return [
         (Weight("positions", "table", (16, 64)), table),
@@ -83,11 +83,11 @@ def test_eight_bits_go_where_four_hurt_most() -> None:
 
 
 def test_what_calibration_saw_decides() -> None:
-    """Outliers that are multiplied with next to nothing do not count."""
+    """What is multiplied with next to nothing does not count."""
     seen = matrices()[2:4]
     x = np.random.default_rng(1).normal(size=(400, 128)).astype(np.float32)
-    quiet = x.copy()
-    quiet[:, ::32] *= 1e-4
+    quiet = x * 1e-4
+    quiet[:, ::32] = x[:, ::32]
     strategy = Mixed().with_parameter("0.85")
     assert [*bits(strategy, seen).values()] == [4, 8]
     moments = {seen[0][0].name: Moments.of(x), seen[1][0].name: Moments.of(quiet)}
@@ -162,10 +162,10 @@ class Spy:
         return QuantizedTensor(values, bits=32)
 
 
-@pytest.mark.parametrize("layout", ["prefill_decode", "generate", "forward"])
+@pytest.mark.parametrize("layout", ["prefill_decode", "forward"])
 def test_moments_belong_to_the_columns_of_what_is_stored(layout: str, tmp_path: Path) -> None:
     """With them, a matrix gives the squares of what Keras computes with it."""
-    model = shapes.tiny_llama() if layout != "generate" else shapes.tiny_text_llama()
+    model = shapes.tiny_llama()
     tokens = np.random.default_rng(0).integers(0, 160, 24).tolist()
     spy = Spy()
     lt.Converter(

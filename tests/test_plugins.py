@@ -398,3 +398,13 @@ def test_finding_plugins_imports_no_tensorflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_parameter_is_for_the_strategy_before_the_colon(install: Install) -> None:
+    found = install("whole", PLUGIN.format(name="mixed:0.8"))
+    assert found.quantizer("mixed:0.9").name == "mixed:0.9"
+    assert isinstance(found.quantizer("mixed:0.8"), Int8)
+    with pytest.raises(InvalidOptionError, match="'int4' takes no parameter; got '3' after ':'"):
+        found.quantizer("int4:3")
+    with pytest.raises(UnknownPluginNameError, match="got 'nothing:3'"):
+        found.quantizer("nothing:3")

@@ -44,7 +44,7 @@ def test_the_example_of_a_strategy_works() -> None:
 def test_the_example_of_a_plan_chooses_as_many_as_its_parameter_says() -> None:
     page = (ROOT / "docs/hooks.md").read_text()
     (source,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def plan(" in b)
-    module: dict[str, Any] = {"__name__": "example"}
+    module: dict[str, Any] = {"__name__": __name__}
     exec(compile(source, "docs/hooks.md", "exec"), module)
     strategy = with_parameter(check_strategy(module["LargestInHalves"]()), "2")
     matrices = [

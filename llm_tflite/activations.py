@@ -10,6 +10,8 @@ import numpy.typing as npt
 _BINS = 4096  # of which half or more are in use, as the limit is the next power of two
 _USUAL = 0.9
 _LEVELS = (-128, 127)
+# Columns of a matrix whose inputs are seen together; measured in docs/measurements.md.
+_TILE = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,41 @@ class Distribution:
         return float(self.edges[half + place + 1])
 
 
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """How large the inputs of a matrix are together: the sum of ``x^T x`` over all rows ``x``.
+
+    Only neighbours within a tile of columns are looked at, so that memory grows with the width of
+    a matrix and not with its square: one matrix' moments take 512 / ``out`` of what it takes.
+
+    Attributes:
+        rows: How many were seen.
+        tiles: float32 ``[n, n]`` for the first ``n`` columns, the next and so on; 512 each, and
+            what is left for the last.
+    """
+
+    rows: int
+    tiles: tuple[npt.NDArray[np.float32], ...]
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.float32]) -> Moments:
+        """Look at ``[rows, in]``."""
+        starts = range(0, values.shape[1], _TILE)
+        tiles = (np.ascontiguousarray(values[:, start : start + _TILE]) for start in starts)
+        return cls(len(values), tuple(tile.T @ tile for tile in tiles))
+
+    def __add__(self, other: Moments) -> Moments:
+        """Both together."""
+        tiles = zip(self.tiles, other.tiles, strict=True)
+        return Moments(self.rows + other.rows, tuple(a + b for a, b in tiles))
+
+    @property
+    def mean_squares(self) -> npt.NDArray[np.float32]:
+        """``[in]``, of each column's input: how much an error in that column matters."""
+        diagonal = np.concatenate([tile.diagonal() for tile in self.tiles])
+        return (diagonal / self.rows).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class ActivationStatistics:
     """What calibration saw of one projection.
@@ -88,10 +125,18 @@ class ActivationStatistics:
     Attributes:
         input: Values that were multiplied with the matrix.
         output: Values that came out, with the bias where one is added.
+        moments: Of the input, by columns of the matrix; None where the model does not multiply
+            rows with ``[out, in]``, but something less plain.
     """
 
     input: Distribution
     output: Distribution
+    moments: Moments | None = None
+
+    def __add__(self, other: ActivationStatistics) -> ActivationStatistics:
+        """Both together."""
+        both = self.moments and other.moments and self.moments + other.moments
+        return ActivationStatistics(self.input + other.input, self.output + other.output, both)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,13 @@ from .manifest import (
 )
 from .plugins import load_plugins
 from .progress import Progress, Report, reporting
-from .quantization import QuantizationStrategy, describe, least_agreement, needs_calibration
+from .quantization import (
+    QuantizationStrategy,
+    describe,
+    least_agreement,
+    needs_calibration,
+    takes_calibration,
+)
 from .sampling import Sampling
 from .tokenizer_assets import Tokenization, TokenizerAsset, asset_from_keras
 
@@ -55,8 +61,9 @@ class Converter:
             position, for scoring. All hold builtin operations only, unless ``text="string"``.
         quantizer: The name of a strategy (``llm-tflite plugins`` lists them) or a strategy object.
         calibration: Some dozens of texts of the kind that the model will read, or lists of token
-            ids, for a strategy that measures activations (``full_integer``) and for no other. Each
-            is read as far as the context goes; none is kept in the file.
+            ids, for a strategy that measures activations: ``full_integer`` needs them, those of
+            four bits lose less with them, others refuse them. Each is read as far as the context
+            goes; none is kept in the file.
         tokenization: ``"keras"``: text becomes the tokens that Keras makes of it. ``"original"``:
             those that the model's authors make, which KerasHub 0.32 does not for byte-pair
             tokenizers (``original_tokenization.py``); the manifest says which.
@@ -163,7 +170,7 @@ class Converter:
                 core = self._plan.write(stream, strategy=strategy, report=report)
                 report(Progress("checking", 0, 1))
                 settle(stream)  # a runtime counts pages that are not on disk yet as its memory
-                manifest = self._manifest(core, parameters, check=None)
+                manifest = self._manifest(core, strategy, parameters, check=None)
                 check = self._plan.check(core_path, manifest, lossless=self._strategy.lossless)
                 if self._texts:
                     check["calibration"] = self._check_choices(core_path, manifest)
@@ -174,7 +181,7 @@ class Converter:
                 path,
                 core_path,
                 self._tokenizer.data if self._tokenizer else None,
-                self._manifest(core, parameters, check),
+                self._manifest(core, strategy, parameters, check),
                 overwrite=overwrite,
             )
             report(Progress("writing", 1, 1))
@@ -187,9 +194,9 @@ class Converter:
         return read_texts(calibration, self._tokenizer, facts.vocabulary_size, facts.context_length)
 
     def _calibrated(self, report: Report) -> QuantizationStrategy:
-        from .conversion.calibration import Calibrated, collect_statistics
+        from .conversion.calibration import Calibrated
 
-        return Calibrated(self._strategy, collect_statistics(self._model, self._texts, report))
+        return Calibrated.by_texts(self._strategy, self._model, self._texts, report)
 
     def _check_choices(self, path: Path, manifest: Manifest) -> dict[str, Any]:
         from .conversion.agreement import check_choices
@@ -202,7 +209,13 @@ class Converter:
 
         return sum(prod(w.shape) for w in float_weights(self._model) if w.dtype == "float32")
 
-    def _manifest(self, core: CoreModel, parameters: int, check: dict[str, Any] | None) -> Manifest:
+    def _manifest(
+        self,
+        core: CoreModel,
+        strategy: QuantizationStrategy,
+        parameters: int,
+        check: dict[str, Any] | None,
+    ) -> Manifest:
         tokenizer = self._tokenizer
         return Manifest(
             library=Library("llm_tflite", __version__),
@@ -215,8 +228,8 @@ class Converter:
             ),
             tokenizer=TokenizerFacts(tokenizer.kind, tokenizer.tokenization) if tokenizer else None,
             quantization=Quantization(
-                strategy=self._strategy.name,
-                describe=describe(self._strategy),
+                strategy=strategy.name,
+                describe=describe(strategy),
                 weights=tuple(
                     QuantizedWeight(
                         name=weight.name,
@@ -256,13 +269,15 @@ def check_options(layout: str, options: Mapping[str, Any]) -> None:
 def _check_calibration(
     strategy: QuantizationStrategy, calibration: object, options: Mapping[str, Any]
 ) -> None:
-    if needs_calibration(strategy) != (calibration is not None):
+    if calibration is None and needs_calibration(strategy):
         raise InvalidOptionError(
             f"the quantizer {strategy.name!r} measures activations: pass calibration=[...], some "
             "dozens of texts of the kind that the model will read"
-            if calibration is None
-            else f"the quantizer {strategy.name!r} measures no activations and would ignore "
-            "calibration; leave it out, or use 'full_integer'"
+        )
+    if calibration is not None and not (needs_calibration(strategy) or takes_calibration(strategy)):
+        raise InvalidOptionError(
+            f"the quantizer {strategy.name!r} measures no activations and would ignore "
+            "calibration; leave it out, or use 'int4' or 'full_integer'"
         )
     if calibration is not None and options.get("text") == "string":
         raise InvalidOptionError(

@@ -23,7 +23,7 @@ from . import hookspecs
 from ._version import __version__
 from .errors import PluginConflictError, PluginError, UnknownPluginNameError
 from .op_registrar import OpRegistrar, check_registrar
-from .quantization import QuantizationStrategy, check_strategy
+from .quantization import QuantizationStrategy, check_strategy, with_parameter
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -115,11 +115,19 @@ class Plugins:
     def quantizer(self, choice: str | QuantizationStrategy) -> QuantizationStrategy:
         """Return the strategy of that name, or ``choice`` itself if it is a strategy.
 
+        ``NAME:PARAMETER`` is what the strategy NAME makes of the parameter, unless somebody offers
+        that very name.
+
         Raises:
-            InvalidOptionError: If ``choice`` is neither a name nor a strategy.
+            InvalidOptionError: If ``choice`` is neither a name nor a strategy, or has a parameter
+                that the strategy does not take.
             UnknownPluginNameError: If nobody offers that name; plugins that failed are named.
             PluginConflictError: If several plugins offer it.
         """
+        if isinstance(choice, str) and ":" in choice and not self._offers(_QUANTIZER, choice):
+            name, _, parameter = choice.partition(":")
+            if self._offers(_QUANTIZER, name):
+                return with_parameter(self._pick(_QUANTIZER, name), parameter)
         return self._pick(_QUANTIZER, choice)
 
     def quantizer_names(self) -> list[str]:
@@ -152,7 +160,7 @@ class Plugins:
     def _pick(self, kind: _Kind[_T], choice: str | _T) -> _T:
         if not isinstance(choice, str):
             return kind.check(choice)
-        offers = [plugin for plugin in self._load() if choice in plugin.offered(kind)]
+        offers = self._offers(kind, choice)
         if len(offers) == 1:
             return offers[0].offered(kind)[choice]
         if offers:
@@ -163,6 +171,9 @@ class Plugins:
             )
         failures = (plugin.failure for plugin in self._load() if plugin.failure)
         raise UnknownPluginNameError(self._unknown(kind, choice)) from next(failures, None)
+
+    def _offers(self, kind: _Kind[Any], name: str) -> list[_Plugin]:
+        return [plugin for plugin in self._load() if name in plugin.offered(kind)]
 
     def _names(self, kind: _Kind[Any]) -> list[str]:
         names = [name for plugin in self._load() for name in plugin.offered(kind)]

@@ -1,15 +1,15 @@
 """What a quantization strategy is given, what it gives back, and the one way to call it.
 
-A strategy is plain numpy: it sees one matrix at a time, after tracing, and never the model. All
-quantization here is symmetric (no zero points), as TFLite asks of weights:
-https://ai.google.dev/edge/litert/models/quantization_spec
+A strategy is plain numpy: it sees one matrix at a time, after tracing, and never the model; one
+with a ``plan`` sees all of them before. All quantization here is symmetric (no zero points), as
+TFLite asks of weights: https://ai.google.dev/edge/litert/models/quantization_spec
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, cast
@@ -17,15 +17,18 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, cast
 import numpy as np
 import numpy.typing as npt
 
-from .activations import ActivationScale, ActivationStatistics
+from .activations import ActivationScale, ActivationStatistics, Moments
 from .errors import InvalidOptionError, QuantizationError
 
 PLUGIN_NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)
 
+Role: TypeAlias = Literal["embedding", "projection", "table"]
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 # Matrices are walked in slices of this size, so that temporaries stay small beside the model.
 _CHUNK_BYTES = 4 << 20
+
+_OPTIONAL_STEPS = ("plan", "with_parameter")
 
 # On stories15M dynamic_range comes to 0.97 and full_integer to 0.95; what is visibly worse comes to
 # 0.87 and less.
@@ -42,20 +45,28 @@ class Weight:
 
     Attributes:
         name: Path of the Keras variable.
-        role: ``"embedding"`` when rows are looked up by token id, else ``"projection"``.
+        role: ``"embedding"`` when rows are looked up by token id, else ``"projection"``;
+            ``"table"`` for what only ``plan`` is shown: it is read as it is and stays in float32.
         shape: ``(out, in)``; each of the ``out`` rows makes one output channel, or is one token.
         tied: Whether an embedding is also multiplied, as the head of the model.
         layer: Index of the decoder layer, when the path tells it.
-        statistics: What was multiplied with it and came out, for strategies that ask for
-            calibration; None for others, and for matrices that are looked up only.
+        statistics: What was multiplied with it and came out, for strategies that need calibration;
+            None for others, and for matrices that are looked up only.
+        moments: Second moments of what was multiplied with it, for strategies that take calibration
+            where there are texts; None for others, and for what no plain product reads.
     """
 
     name: str
-    role: Literal["embedding", "projection"]
+    role: Role
     shape: tuple[int, int]
     tied: bool = False
     layer: int | None = None
     statistics: ActivationStatistics | None = None
+    moments: Moments | None = None
+
+
+# All matrices of a model, one after the other: reading the next one lets the last one go.
+Matrices: TypeAlias = Iterable[tuple[Weight, npt.NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +96,12 @@ class QuantizedTensor:
     note: str = ""
     input: ActivationScale | None = None
     output: ActivationScale | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in the file, scales included."""
+        scales = 0 if self.scales is None else self.scales.size * (2 if self.block_size else 4)
+        return (self.values.size * self.bits + 7) // 8 + scales
 
     def dequantize(self) -> npt.NDArray[np.float32]:
         """Return the matrix that the model will multiply with, as float32 ``[out, in]``."""
@@ -179,10 +196,12 @@ def _kind(value: object) -> str:
 class QuantizationStrategy(Protocol):
     """Decides how each matrix is stored; anything with these four attributes is one.
 
-    Two more are optional. With ``needs_calibration = True`` every projection comes with
-    ``Weight.statistics`` of the texts that the ``Converter`` was given for it, and the file is
-    refused if fewer than ``least_agreement`` of its greedy tokens (a share, 0.9 by default) are
-    Keras' own on these texts.
+    More are optional; docs/hooks.md describes them. ``needs_calibration = True`` and
+    ``takes_calibration = True`` ask for ``Weight.statistics`` and ``Weight.moments``, of texts that
+    the ``Converter`` must or may be given; the file is refused if fewer than ``least_agreement``
+    of its greedy tokens (a share, 0.9 by default) are Keras' own on these texts.
+    ``plan(matrices)`` sees all matrices first and returns the strategy that quantizes them.
+    ``with_parameter(text)`` returns the strategy that users call ``NAME:text``.
     """
 
     @property
@@ -226,23 +245,65 @@ def _strategy_problem(candidate: object) -> str | None:
         return f"the name of this {kind} is {name!r:.80}; names are like 'int4' or 'aeq:wi8'"
     if not isinstance(getattr(candidate, "lossless", None), bool):
         return f"{kind}.lossless is not True or False"
-    if not isinstance(needs_calibration(candidate), bool):
-        return f"{kind}.needs_calibration is not True or False"
+    for asks in ("needs_calibration", "takes_calibration"):
+        if not isinstance(getattr(candidate, asks, False), bool):
+            return f"{kind}.{asks} is not True or False"
     least = least_agreement(candidate)
     if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
         return f"{kind}.least_agreement is {least!r:.80}; it is a share from 0 to 1"
     missing = [m for m in ("describe", "quantize") if not callable(getattr(candidate, m, None))]
+    missing += [m for m in _OPTIONAL_STEPS if not callable(getattr(candidate, m, print))]
     return f"{kind} has no method {missing[0]}()" if missing else None
 
 
 def needs_calibration(strategy: object) -> bool:
-    """Whether a strategy asks for statistics of activations."""
+    """Whether a strategy cannot do without statistics of activations."""
     return cast(bool, getattr(strategy, "needs_calibration", False))
+
+
+def takes_calibration(strategy: object) -> bool:
+    """Whether a strategy uses second moments of activations where there are any."""
+    return cast(bool, getattr(strategy, "takes_calibration", False))
 
 
 def least_agreement(strategy: object) -> float:
     """The share of greedy tokens that must be Keras' own, for strategies that are calibrated."""
     return cast(float, getattr(strategy, "least_agreement", _LEAST_AGREEMENT))
+
+
+def with_parameter(strategy: QuantizationStrategy, parameter: str) -> QuantizationStrategy:
+    """Return the strategy that is asked for as ``NAME:parameter``.
+
+    Raises:
+        InvalidOptionError: ``strategy`` takes no parameter, or not this one.
+        QuantizationError: It fails on it.
+    """
+    step = getattr(strategy, "with_parameter", None)
+    if step is None:
+        raise InvalidOptionError(
+            f"the quantizer {strategy.name!r} takes no parameter; got {parameter!r:.80} after ':'"
+        )
+    with _failures_of(strategy, f"the parameter {parameter!r:.80}"):
+        parameterized = step(parameter)
+    return check_strategy(parameterized)
+
+
+def plan(strategy: QuantizationStrategy, matrices: Matrices) -> QuantizationStrategy:
+    """Return the strategy that quantizes, once ``strategy`` has seen everything, if it asks to.
+
+    Args:
+        strategy: A built-in or anybody's.
+        matrices: What the file will hold; not read for a strategy without a plan.
+
+    Raises:
+        QuantizationError: A weight is not finite, or the strategy fails or cannot do what it should
+            with these matrices.
+    """
+    step = getattr(strategy, "plan", None)
+    if step is None:
+        return strategy
+    with _failures_of(strategy, "plan()"):
+        return check_strategy(step(_checked(weight, values) for weight, values in matrices))
 
 
 def describe(strategy: QuantizationStrategy) -> dict[str, Any]:
@@ -270,9 +331,7 @@ def quantize(
         QuantizationError: If the weight is not finite, or the strategy fails on it or returns
             something that cannot be stored.
     """
-    check_finite(weight, values)
-    view = values.view()
-    view.flags.writeable = False
+    weight, view = _checked(weight, values)
     with _failures_of(strategy, f"weight {weight.name!r}"):
         tensor = strategy.quantize(weight, view)
     if not isinstance(tensor, QuantizedTensor):
@@ -284,12 +343,22 @@ def quantize(
     return tensor
 
 
+def _checked(
+    weight: Weight, values: npt.NDArray[np.float32]
+) -> tuple[Weight, npt.NDArray[np.float32]]:
+    """A finite matrix, read-only."""
+    check_finite(weight, values)
+    view = values.view()
+    view.flags.writeable = False
+    return weight, view
+
+
 @contextmanager
 def _failures_of(strategy: QuantizationStrategy, task: str) -> Iterator[None]:
     """Turn whatever a strategy raises, ``SystemExit`` included, into an error of ours."""
     try:
         yield
-    except QuantizationError:
+    except (QuantizationError, InvalidOptionError):
         raise
     except (Exception, SystemExit) as error:
         raise QuantizationError(

@@ -13,7 +13,7 @@ from hook_examples import example
 from llm_tflite import hookspecs
 from llm_tflite.errors import PluginError
 from llm_tflite.op_registrar import check_registrar, load_registerers
-from llm_tflite.quantization import Weight, check_strategy, quantize
+from llm_tflite.quantization import Weight, check_strategy, plan, quantize, with_parameter
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -39,6 +39,21 @@ def test_the_example_of_a_strategy_works() -> None:
     values = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
     tensor = quantize(check_strategy(strategy), Weight("w", "projection", (8, 64)), values)
     assert int(tensor.values.max()) == 31
+
+
+def test_the_example_of_a_plan_chooses_as_many_as_its_parameter_says() -> None:
+    page = (ROOT / "docs/hooks.md").read_text()
+    (source,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def plan(" in b)
+    module: dict[str, Any] = {"__name__": __name__}
+    exec(compile(source, "docs/hooks.md", "exec"), module)
+    strategy = with_parameter(check_strategy(module["LargestInHalves"]()), "2")
+    matrices = [
+        (Weight(f"w{rows}", "projection", (rows, 4)), np.ones((rows, 4), np.float32))
+        for rows in (1, 3, 2)
+    ]
+    planned = plan(strategy, matrices)
+    assert strategy.name == "largest:2"
+    assert [quantize(planned, *each).bits for each in matrices] == [32, 16, 16]
 
 
 def test_the_example_of_a_registrar_is_one_and_says_when_its_library_is_missing() -> None:

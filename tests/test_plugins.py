@@ -26,7 +26,10 @@ from llm_tflite.hookspecs import hook_names
 from llm_tflite.plugins import DISABLE_VARIABLE, PluginInfo, Plugins, load_plugins, plugins
 from llm_tflite.quantizers.int8 import Int8
 
-BUILTINS = ["none", "float16", "dynamic_range", "weight_only_int8", "int4", "full_integer"]
+BUILTINS = [
+    "none", "float16", "dynamic_range", "weight_only_int8", "int4", "int4_block32", "int4_block64",
+    "int4_block128", "int4_channel", "mixed", "full_integer",
+]  # fmt: skip
 
 PLUGIN = """
 from llm_tflite.hookspecs import hookimpl
@@ -395,3 +398,13 @@ def test_finding_plugins_imports_no_tensorflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_parameter_is_for_the_strategy_before_the_colon(install: Install) -> None:
+    found = install("whole", PLUGIN.format(name="mixed:0.8"))
+    assert found.quantizer("mixed:0.9").name == "mixed:0.9"
+    assert isinstance(found.quantizer("mixed:0.8"), Int8)
+    with pytest.raises(InvalidOptionError, match="'int4' takes no parameter; got '3' after ':'"):
+        found.quantizer("int4:3")
+    with pytest.raises(UnknownPluginNameError, match="got 'nothing:3'"):
+        found.quantizer("nothing:3")

@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 from llm_tflite.plugins import load_plugins
 from llm_tflite.quantization import QuantizedTensor, Weight, describe, quantize
 
-NAMES = ["none", "float16", "dynamic_range", "weight_only_int8", "int4"]
+FOUR_BITS = ["int4", "int4_block32", "int4_block64", "int4_block128", "int4_channel"]
+NAMES = ["none", "float16", "dynamic_range", "weight_only_int8", *FOUR_BITS, "mixed"]
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -45,7 +46,7 @@ def relative_error(values: Matrix, restored: Matrix) -> float:
 
 def test_these_are_the_built_in_strategies() -> None:
     assert load_plugins().quantizer_names()[: len(NAMES) + 1] == [*NAMES, "full_integer"]
-    assert [load_plugins().quantizer(name).lossless for name in NAMES] == [True] + [False] * 4
+    assert [load_plugins().quantizer(name).lossless for name in NAMES] == [True] + [False] * 9
     assert all(describe(load_plugins().quantizer(name)) for name in NAMES)
 
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from ..activations import ActivationStatistics
+from ..activations import ActivationStatistics, Moments
 from ..errors import InvalidOptionError
 from ..progress import Progress, Report
-from ..quantization import JSON, QuantizationStrategy, QuantizedTensor, Weight
+from ..quantization import (
+    JSON,
+    Matrices,
+    QuantizationStrategy,
+    QuantizedTensor,
+    Weight,
+    needs_calibration,
+    plan,
+    takes_calibration,
+)
 from ..tokenizer_assets import TokenizerAsset
 from ..tokenizers import load_tokenizer
 from ..tracing.float_weights import float_weights
-from ..tracing.observation import ProductObserver
+from ..tracing.observation import Product, ProductObserver, moments_of, spread_of
 from ..tracing.reference import keras_logits
 from .agreement import choices_begin
 
+_Seen = TypeVar("_Seen", ActivationStatistics, Moments)
 Texts = Sequence[str] | Sequence[Sequence[int]]
 # A token and what follows it, which is what the model is for.
 _FEWEST_TOKENS = 2
@@ -83,22 +93,63 @@ def collect_statistics(
     model: Any, texts: Sequence[Sequence[int]], report: Report
 ) -> dict[str, ActivationStatistics]:
     """Let the Keras model read each text; returns what its products saw, by variable path."""
-    observer = ProductObserver(float_weights(model))
+    return _observe(model, texts, report, spread_of)
+
+
+def collect_moments(
+    model: Any, texts: Sequence[Sequence[int]], report: Report
+) -> dict[str, Moments]:
+    """Let the Keras model read each text; returns the moments of its products' inputs."""
+    return _observe(model, texts, report, moments_of)
+
+
+def _observe(
+    model: Any,
+    texts: Sequence[Sequence[int]],
+    report: Report,
+    look: Callable[[Product], _Seen | None],
+) -> dict[str, _Seen]:
+    observer = ProductObserver(float_weights(model), look)
     for done, tokens in enumerate(texts):
         report(Progress("calibrating", done, len(texts)))
         with observer.observing():
             # As when choices are compared: to a prefix language model it makes a difference.
             keras_logits(model, tokens, prompt_tokens=choices_begin(tokens))
     report(Progress("calibrating", len(texts), len(texts)))
-    return observer.statistics
+    return observer.seen
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A strategy that is told of each matrix what calibration saw there."""
+    """A strategy that is told of each matrix what calibration saw there.
+
+    Attributes:
+        strategy: Built-in or anybody's.
+        statistics: By variable path; empty for strategies that do not ask for them.
+        moments: The same.
+        texts: How many were read.
+    """
 
     strategy: QuantizationStrategy
     statistics: Mapping[str, ActivationStatistics]
+    moments: Mapping[str, Moments]
+    texts: int
+
+    @classmethod
+    def by_texts(
+        cls,
+        strategy: QuantizationStrategy,
+        model: Any,
+        texts: Sequence[Sequence[int]],
+        report: Report,
+    ) -> Calibrated:
+        """Let the Keras model read each text, and see what the strategy asks for."""
+        statistics, moments = {}, {}
+        if needs_calibration(strategy):
+            statistics = collect_statistics(model, texts, report)
+        if takes_calibration(strategy):
+            moments = collect_moments(model, texts, report)
+        return cls(strategy, statistics, moments, len(texts))
 
     @property
     def name(self) -> str:
@@ -111,10 +162,21 @@ class Calibrated:
         return self.strategy.lossless
 
     def describe(self) -> Mapping[str, JSON]:
-        """The strategy's."""
-        return self.strategy.describe()
+        """The strategy's, and how many texts it was calibrated on."""
+        return {**self.strategy.describe(), "calibration": {"texts": self.texts}}
+
+    def plan(self, matrices: Matrices) -> QuantizationStrategy:
+        """The strategy's, which sees what calibration saw."""
+        known = ((self._with_calibration(weight), values) for weight, values in matrices)
+        return replace(self, strategy=plan(self.strategy, known))
 
     def quantize(self, weight: Weight, values: npt.NDArray[np.float32]) -> QuantizedTensor:
-        """Add the statistics to ``weight``."""
-        seen = self.statistics.get(weight.name)
-        return self.strategy.quantize(replace(weight, statistics=seen), values)
+        """Add what was seen to ``weight``."""
+        return self.strategy.quantize(self._with_calibration(weight), values)
+
+    def _with_calibration(self, weight: Weight) -> Weight:
+        return replace(
+            weight,
+            statistics=self.statistics.get(weight.name),
+            moments=self.moments.get(weight.name),
+        )

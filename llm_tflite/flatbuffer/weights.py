@@ -60,27 +60,21 @@ class WeightInjector:
         self._sites = sites
         self._static = StaticProducts(model)
 
-    def place(self, name: str, weight: QuantizedTensor) -> int:
+    def place(self, name: str, weight: QuantizedTensor) -> None:
         """Make every tensor that waits for ``name`` the constant ``weight``.
-
-        Returns:
-            How many bytes were stored, scales included.
 
         Raises:
             ConversionError: An operation reads the input that cannot read this form.
         """
         buffer = self._store(_stored_form(weight))
-        size = int(self._model.buffers[buffer].size)
         scales = None
         quantization = SharedQuantization() if weight.scales is not None else None
         if quantization is not None and weight.scales is not None:
             if weight.block_size:
                 scales = self._store(weight.scales.astype(np.float16))
-                size += int(self._model.buffers[scales].size)
             else:
                 quantization.scale = weight.scales.astype(np.float32)
                 quantization.zeroPoint = np.zeros(len(weight.scales), np.int64)
-                size += quantization.scale.nbytes
         for site in self._sites[name]:
             subgraph = self._model.subgraphs[site.subgraph]
             tensor = subgraph.tensors[site.tensor]
@@ -92,7 +86,6 @@ class WeightInjector:
                 else self._blockwise(subgraph, tensor.name, scales, weight)
             )
             self._adapt_readers(subgraph, site.tensor, weight)
-        return size
 
     def _store(self, values: np.ndarray) -> int:
         self._model.buffers.append(self._writer.add(values))

@@ -9,7 +9,11 @@ import gc
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from math import prod
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
 
 from ..bundle.tflite_metadata import reserve_metadata
 from ..flatbuffer.merge import Part
@@ -17,7 +21,7 @@ from ..flatbuffer.model import pack, share_buffers
 from ..flatbuffer.weights import WeightInjector, WeightSite
 from ..flatbuffer.writer import ModelWriter
 from ..progress import Progress, Report
-from ..quantization import QuantizationStrategy, QuantizedTensor, Weight, quantize
+from ..quantization import QuantizationStrategy, QuantizedTensor, Role, Weight, plan, quantize
 from ..signature_names import Variant
 from ..tracing.probe import Cache
 from ..tracing.signatures import WeightInput, WeightInputs, trace_signatures
@@ -40,7 +44,7 @@ class PlacedWeight:
     """
 
     name: str
-    role: Literal["embedding", "projection", "table"]
+    role: Role
     shape: tuple[int, ...]
     bits: int
     block_size: int
@@ -113,13 +117,15 @@ def write_model(
         QuantizationError: The strategy failed on a weight, or a weight is not finite.
     """
     share_buffers(flatbuffer)
+    strategy = plan(strategy, ((_weight(source), _values(source)) for source in weights))
     writer = ModelWriter(stream, _head_capacity(len(pack(flatbuffer)), weights))
     injector = WeightInjector(flatbuffer, writer, sites)
     placed = []
     for done, source in enumerate(weights):
         report(Progress("quantizing weights", done, len(weights)))
         weight, tensor = _quantized(source, strategy)
-        placed.append(_placed(weight, source, tensor, injector.place(source.name, tensor)))
+        injector.place(source.name, tensor)
+        placed.append(_placed(weight, source, tensor))
     reserve_metadata(flatbuffer)
     writer.finish(flatbuffer)
     report(Progress("quantizing weights", len(placed), len(placed)))
@@ -136,31 +142,39 @@ def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
 def _quantized(
     source: WeightInput, strategy: QuantizationStrategy
 ) -> tuple[Weight, QuantizedTensor]:
-    values = source.values()
-    rows, columns = values.shape[0], values.size // values.shape[0]
-    layer = re.search(r"(?:layer|block)s?_(\d+)", source.variable.path)
-    weight = Weight(
-        name=source.variable.path,
-        role="embedding" if "lookup" in source.uses else "projection",
-        shape=(rows, columns),
-        tied=source.uses == {"lookup", "projection"},
-        layer=int(layer.group(1)) if layer else None,
-    )
+    weight, values = _weight(source), _values(source)
     if source.uses:
         return weight, quantize(strategy, weight, values)
     note = "read as it is and not as a matrix: kept as float32"
-    return weight, QuantizedTensor(values, bits=32, note=note)
+    return weight, QuantizedTensor(values.reshape(source.shape), bits=32, note=note)
 
 
-def _placed(
-    weight: Weight, source: WeightInput, tensor: QuantizedTensor, size_bytes: int
-) -> PlacedWeight:
+def _weight(source: WeightInput) -> Weight:
+    path = source.variable.path
+    layer = re.search(r"(?:layer|block)s?_(\d+)", path)
+    role: Role = "projection" if source.uses else "table"
+    return Weight(
+        name=path,
+        role="embedding" if "lookup" in source.uses else role,
+        shape=(source.shape[0], prod(source.shape[1:])),
+        tied=source.uses == {"lookup", "projection"},
+        layer=int(layer.group(1)) if layer else None,
+    )
+
+
+def _values(source: WeightInput) -> npt.NDArray[np.float32]:
+    """The values of a weight as a matrix."""
+    matrix: npt.NDArray[np.float32] = source.values().reshape(source.shape[0], -1)
+    return matrix
+
+
+def _placed(weight: Weight, source: WeightInput, tensor: QuantizedTensor) -> PlacedWeight:
     return PlacedWeight(
         name=weight.name,
-        role=weight.role if source.uses else "table",
+        role=weight.role,
         shape=source.shape,
         bits=tensor.bits,
         block_size=tensor.block_size,
-        size_bytes=size_bytes,
+        size_bytes=tensor.size_bytes,
         note=tensor.note,
     )

@@ -4,31 +4,59 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from ..activations import ActivationStatistics, Distribution
+from ..activations import ActivationStatistics, Distribution, Moments
 from ..errors import ConversionError
+from .einsum import Equation, permutation
 from .float_weights import FloatScope, FloatWeight
 from .interception import intercept
 
 Op = Callable[..., Any]
+_Seen = TypeVar("_Seen", ActivationStatistics, Moments)
 
 
-class ProductObserver:
+@dataclass(frozen=True)
+class Product:
+    """Something times a weight, as the model computed it.
+
+    Attributes:
+        name: Path of the weight.
+        source: What was multiplied with it.
+        result: What came out, with the bias where one is added.
+        as_rows: Makes ``[..., in]`` of ``source``, columns in the order in which ``WeightViews``
+            stores them; None where the weight is not used as one matrix.
+    """
+
+    name: str
+    source: Any
+    result: Any
+    as_rows: Callable[[Any], Any] | None
+
+
+class ProductObserver(Generic[_Seen]):
     """The ``keras.ops`` that multiply by a weight, and what they saw.
 
     A scope gives model code one and the same tensor whenever it reads a variable, and by that it is
     recognised. The tensor shares the variable's memory, unless float32 has to be made of it first.
+
+    Args:
+        weights: Those of the model.
+        look: Called with every product; what it returns for one weight is added up.
     """
 
     intercepted = ("einsum", "matmul", "transpose", "add")
 
-    def __init__(self, weights: list[FloatWeight]) -> None:
+    def __init__(self, weights: list[FloatWeight], look: Callable[[Product], _Seen | None]) -> None:
         self._weights = weights
+        self._look: Callable[[Product], _Seen | None] = look
         self._paths = {id(weight.source): weight.path for weight in weights}
         self._tensors = [(w.source, tf.convert_to_tensor(w.value)) for w in weights if w.is_plain]
         self._names = {id(tensor): variable.path for variable, tensor in self._tensors}
@@ -36,9 +64,9 @@ class ProductObserver:
         self._transposed: list[Any] = []
         # The last matrix that no variable holds: what multiplies by it has just asked for it.
         self._made: list[Any] = []
-        # The last product and its weight: a bias may follow.
-        self._product: tuple[Any, str, Any] | None = None
-        self._seen: dict[str, ActivationStatistics] = {}
+        # The last product: a bias may follow.
+        self._product: Product | None = None
+        self._seen: dict[str, _Seen] = {}
 
     @contextlib.contextmanager
     def observing(self) -> Iterator[None]:
@@ -53,8 +81,8 @@ class ProductObserver:
         self._forget(self._made)
 
     @property
-    def statistics(self) -> dict[str, ActivationStatistics]:
-        """By path of the variable, what was multiplied with it and what came out."""
+    def seen(self) -> dict[str, _Seen]:
+        """By path of the variable, what ``look`` found in all products with it."""
         return dict(self._seen)
 
     def _forget(self, tensors: list[Any]) -> None:
@@ -74,11 +102,12 @@ class ProductObserver:
 
     def einsum(self, original: Op, subscripts: str, *operands: Any, **kwargs: Any) -> Any:
         """Multiply, and see with what."""
-        return self._observed(original(subscripts, *operands, **kwargs), operands)
+        result = original(subscripts, *operands, **kwargs)
+        return self._observed(result, operands, partial(_rows_of_einsum, subscripts))
 
     def matmul(self, original: Op, x1: Any, x2: Any) -> Any:
         """Multiply, and see with what."""
-        return self._observed(original(x1, x2), (x1, x2))
+        return self._observed(original(x1, x2), (x1, x2), partial(_rows_of_matmul, x2))
 
     def transpose(self, original: Op, x: Any, axes: Any = None) -> Any:
         """Remember that a transposed matrix is still that matrix."""
@@ -92,36 +121,81 @@ class ProductObserver:
     def add(self, original: Op, x1: Any, x2: Any) -> Any:
         """A bias belongs to the product before it."""
         result = original(x1, x2)
-        if self._product is not None and x1 is self._product[0] and isinstance(x2, keras.Variable):
-            self._product = (result, *self._product[1:])
+        known = self._product
+        if known is not None and x1 is known.result and isinstance(x2, keras.Variable):
+            self._product = replace(known, result=result)
         return result
 
-    def _observed(self, result: Any, operands: tuple[Any, ...]) -> Any:
+    def _observed(
+        self,
+        result: Any,
+        operands: tuple[Any, ...],
+        rows: Callable[[int], Callable[[Any], Any] | None],
+    ) -> Any:
         if tf.is_symbolic_tensor(result):  # traced, to learn the model's cache: it has no values
             return result
         names = [self._name(operand) for operand in operands]
         for at, name in enumerate(names):
             if name is not None and len(operands) == 2:
                 self._count_product()
-                self._product = (result, name, operands[1 - at])
+                self._product = Product(name, operands[1 - at], result, rows(at))
         return result
 
     def _count_product(self) -> None:
         if self._product is None:
             return
-        result, name, source = self._product
-        self._product = None
-        found = ActivationStatistics(_spread(name, source), _spread(name, result))
-        if known := self._seen.get(name):
-            found = ActivationStatistics(known.input + found.input, known.output + found.output)
-        self._seen[name] = found
+        product, self._product = self._product, None
+        found = self._look(product)
+        if found is not None:
+            known = self._seen.get(product.name)
+            self._seen[product.name] = found if known is None else known + found
+
+
+def spread_of(product: Product) -> ActivationStatistics:
+    """Return how the values of a product are spread."""
+    name = product.name
+    return ActivationStatistics(_spread(name, product.source), _spread(name, product.result))
+
+
+def moments_of(product: Product) -> Moments | None:
+    """Return the second moments of what a matrix is multiplied with; None if it is no matrix."""
+    if product.as_rows is None:
+        return None
+    rows = product.as_rows(_finite(product.name, product.source))
+    return Moments.of(rows.reshape(-1, rows.shape[-1]))
+
+
+def _rows_of_einsum(subscripts: str, at: int) -> Callable[[Any], Any] | None:
+    equation = Equation.parse(subscripts)
+    if equation is None:
+        return None
+    source, weight, result = equation.operands[1 - at], equation.operands[at], equation.result
+    contracted = [c for c in weight if c not in result]
+    if not contracted or any((c in source) == (c in result) for c in weight):
+        return None  # as for a mixture of experts
+    kept = [c for c in source if c not in contracted]
+    order = permutation(source, "".join(kept + contracted))
+
+    def as_rows(values: Any) -> Any:
+        values = values.transpose(order)
+        return values.reshape(*values.shape[: len(kept)], -1)
+
+    return as_rows
+
+
+def _rows_of_matmul(weight: Any, at: int) -> Callable[[Any], Any] | None:
+    return (lambda values: values) if at == 1 and len(weight.shape) == 2 else None
 
 
 def _spread(name: str, tensor: Any) -> Distribution:
+    return Distribution.of(_finite(name, tensor))
+
+
+def _finite(name: str, tensor: Any) -> npt.NDArray[np.float32]:
     values = np.asarray(tensor, np.float32)
     if not np.isfinite(values).all():
         raise ConversionError(
             f"expected finite activations on the calibration texts; those at {name!r} hold NaN or "
             "infinity: the model is damaged, or a text is nothing that it can read"
         )
-    return Distribution.of(values)
+    return values

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,15 @@ def test_a_file_without_texts_is_refused_before_the_model_is_loaded(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Children of a shell's background job would not hear of an interrupt."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupted_conversion_leaves_no_file_and_no_traceback(
     saved: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from llm_tflite.demo.material import STORIES15M, fetch
 from llm_tflite.errors import UnknownPluginNameError
 from llm_tflite.plugins import load_plugins
 
+from .plain_four_bits import RoundToNearest, WithoutTexts
 from .quality_page import as_page
 from .report import machine
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = [name for name in asked if not _is_known(name)]
     comparison = lt.compare(
         model,
-        [name for name in asked if name not in unknown],
+        [*(name for name in asked if name not in unknown), WithoutTexts(), RoundToNearest()],
         text=stories[: options.stories],
         calibration=stories[options.stories :],
         threads=_THREADS,

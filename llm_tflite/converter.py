@@ -27,7 +27,7 @@ from .quantization import (
     describe,
     least_agreement,
     needs_calibration,
-    takes_calibration,
+    uses_calibration,
 )
 from .sampling import Sampling
 from .tokenizer_assets import Tokenization, TokenizerAsset, asset_from_keras
@@ -274,7 +274,7 @@ def _check_calibration(
             f"the quantizer {strategy.name!r} measures activations: pass calibration=[...], some "
             "dozens of texts of the kind that the model will read"
         )
-    if calibration is not None and not (needs_calibration(strategy) or takes_calibration(strategy)):
+    if calibration is not None and not uses_calibration(strategy):
         raise InvalidOptionError(
             f"the quantizer {strategy.name!r} measures no activations and would ignore "
             "calibration; leave it out, or use 'int4' or 'full_integer'"

@@ -266,6 +266,11 @@ def takes_calibration(strategy: object) -> bool:
     return cast(bool, getattr(strategy, "takes_calibration", False))
 
 
+def uses_calibration(strategy: object) -> bool:
+    """Whether calibration texts make a difference to a strategy."""
+    return needs_calibration(strategy) or takes_calibration(strategy)
+
+
 def least_agreement(strategy: object) -> float:
     """The share of greedy tokens that must be Keras' own, for strategies that are calibrated."""
     return cast(float, getattr(strategy, "least_agreement", _LEAST_AGREEMENT))

@@ -207,7 +207,6 @@ def test_a_file_without_texts_is_refused_before_the_model_is_loaded(
 # --- interrupted --------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.fixture
 def _interruptible() -> Iterator[None]:
     """Children of a shell's background job would not hear of an interrupt."""
@@ -216,6 +215,7 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, previous)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.usefixtures("_interruptible")
 def test_an_interrupted_conversion_leaves_no_file_and_no_traceback(
     saved: Path, tmp_path: Path

@@ -24,6 +24,8 @@ from llm_tflite.errors import (
 )
 from llm_tflite.evaluation.comparison import Outcome
 from llm_tflite.progress import Progress
+from llm_tflite.quantization import QuantizedTensor, Weight
+from llm_tflite.quantizers.int8 import Int8
 
 # Keras 3 reads its variables through an old form of NumPy's protocol.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -159,13 +161,38 @@ def test_an_interrupted_comparison_leaves_nothing(llama: Any, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+class Curious:
+    """Eight bits, with a look at what calibration found."""
+
+    name, lossless = "curious", False
+    takes_calibration, least_agreement = True, 0.0
+
+    def __init__(self) -> None:
+        self.calibrated: set[bool] = set()
+
+    def describe(self) -> Mapping[str, Any]:
+        return {}
+
+    def quantize(self, weight: Weight, values: Any) -> QuantizedTensor:
+        if weight.role == "projection":
+            self.calibrated.add(weight.moments is not None)
+        return Int8("dynamic_range", activations="dynamic").quantize(weight, values)
+
+
 def test_calibration_goes_to_those_that_ask_for_it(llama: Any, tmp_path: Path) -> None:
+    curious = Curious()
     found = lt.compare(
-        llama, ["full_integer", "int4"], text=TEXTS, calibration=TEXTS, folder=tmp_path, **SIZES
+        llama,
+        ["full_integer", curious, "dynamic_range"],
+        text=TEXTS,
+        calibration=TEXTS,
+        folder=tmp_path,
+        **SIZES,
     )
     # Whether integers say enough of what a random model says is not the question here.
     assert "pass calibration" not in found.errors.get("full_integer", "")
-    assert found.reports[-1].quantizer == "int4"
+    assert curious.calibrated == {True}
+    assert [report.quantizer for report in found.reports[-2:]] == ["curious", "dynamic_range"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +202,7 @@ def test_calibration_goes_to_those_that_ask_for_it(llama: Any, tmp_path: Path) -
         ("int4", {}, "quantizers must be a list"),
         (["int4", "int4"], {}, "'int4' is there twice"),
         ([object()], {}, "expected a quantization strategy"),
-        (["int4"], {"calibration": TEXTS}, "calibration would be ignored"),
+        (["dynamic_range"], {"calibration": TEXTS}, "calibration would be ignored"),
         (["int4"], {"text": []}, "text must be a text"),
         (["int4"], {"runs": 0}, "runs must be"),
         (["int4"], {"context_length": 0}, "context_length must be"),

@@ -14,7 +14,7 @@ from ..files import PathLike, local_path
 from ..plugins import load_plugins
 from ..progress import Progress, reporting
 from ..progress import Report as Reporter
-from ..quantization import QuantizationStrategy, needs_calibration
+from ..quantization import QuantizationStrategy, uses_calibration
 from .comparison import Comparison, Outcome
 from .evaluate import examine
 from .references import KerasReference
@@ -48,7 +48,7 @@ def compare(
         model: As for ``Converter``.
         quantizers: Names or strategy objects.
         text: As for ``evaluate``.
-        calibration: Texts for those of the quantizers that measure activations.
+        calibration: Texts for those of the quantizers that need them or make use of them.
         context_length: As for ``Converter``, of the layout ``prefill_decode``.
         prefill_lengths: As for ``Converter``.
         window: This and the following are as for ``evaluate``.
@@ -87,12 +87,12 @@ def compare(
                 outcomes.append(_failed(name, strategy))
                 continue
             named = _named(report, name)
-            path = Path(scratch) / f"{name}.tflite"
+            path = Path(scratch) / f"{name.replace(':', '_')}.tflite"
             try:
                 artifact = Converter(
                     model,
                     quantizer=strategy,
-                    calibration=calibration if needs_calibration(strategy) else None,
+                    calibration=calibration if uses_calibration(strategy) else None,
                     **lengths,
                 ).convert(path, progress=named)
             except LLMTFLiteError as e:
@@ -137,9 +137,9 @@ def _strategies(
 def _check_calibration(
     strategies: dict[str, QuantizationStrategy | PluginError], calibration: object
 ) -> None:
-    if calibration is not None and not any(map(needs_calibration, strategies.values())):
+    if calibration is not None and not any(map(uses_calibration, strategies.values())):
         raise InvalidOptionError(
-            f"none of {', '.join(strategies)} measures activations, so calibration would be "
+            f"none of {', '.join(strategies)} takes calibration texts, so calibration would be "
             "ignored; leave it out"
         )
 

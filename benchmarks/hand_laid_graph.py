@@ -51,7 +51,11 @@ class Matrix:
     """What the writer wants to know of a variable."""
 
     path: str
-    value: np.ndarray
+    values: np.ndarray
+
+    def numpy(self) -> np.ndarray:
+        """The values, as the writer asks for them."""
+        return self.values
 
 
 class DecodeGraph:

@@ -279,14 +279,14 @@ def test_it_needs_a_tokenizer_and_a_tflite_path(model: Any, tmp_path: Path) -> N
 def test_a_tokenizer_graph_that_differs_is_noticed(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llm_tflite.tokenizers import BytePairTokenizer
+    from llm_tflite.tokenizers import ByteLevelTokenizer
 
-    original = BytePairTokenizer.encode
+    original = ByteLevelTokenizer.encode
 
-    def other(self: BytePairTokenizer, text: str, **options: Any) -> list[int]:
+    def other(self: ByteLevelTokenizer, text: str, **options: Any) -> list[int]:
         return [65 if token == 64 else token for token in original(self, text, **options)]
 
-    monkeypatch.setattr(BytePairTokenizer, "encode", other)
+    monkeypatch.setattr(ByteLevelTokenizer, "encode", other)
     with pytest.raises(errors.DisagreementError, match="tokenizer's graph reads"):
         convert(model, tmp_path / "m.tflite")
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 PAGE = Path(__file__).parent.parent / "docs/hooks.md"
 
@@ -14,13 +13,3 @@ def example(function: str) -> str:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (module,) = (block for block in blocks if f"def {function}(" in block)
     return str(module)
-
-
-def registered(hook: str) -> Any:
-    """What the example of a hook registers."""
-    module: dict[str, Any] = {"__file__": __file__, "__name__": __name__}
-    exec(compile(example(hook), "docs/hooks.md", "exec"), module)
-    offers: list[Any] = []
-    module[hook](offers.append)
-    (offer,) = offers
-    return offer

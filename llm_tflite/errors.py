@@ -56,6 +56,10 @@ class UnknownPluginNameError(PluginError, LookupError):
     """No plugin offers the name; the message lists those that exist and those that broke."""
 
 
+class ConformanceError(PluginError, AssertionError):
+    """A strategy breaks a claim of ``llm_tflite.testing``; the message says which, and on what."""
+
+
 # --- files ------------------------------------------------------------------------------------
 
 

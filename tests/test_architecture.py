@@ -60,6 +60,7 @@ FLOORS = {
     "evaluation": 4,
     "cli": 4,
     "demo": 4,
+    "testing": 4,
     "__main__": 5,
     "__init__": 5,
 }
@@ -68,7 +69,7 @@ FLOORS = {
 HEAVY = {
     "tensorflow": {"tracing", "text_graph", "flex_runtime", "cli", "demo"},
     "keras": {"tracing", "cli", "demo"},
-    "keras_hub": {"cli", "demo"},
+    "keras_hub": {"cli", "demo", "testing"},
     "litert_lm_builder": {"bundle"},
     "tensorflow_text": {"registrars"},
     "ai_edge_litert": {"runtime", "ops", "flatbuffer", "bundle"},

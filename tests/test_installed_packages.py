@@ -13,21 +13,9 @@ from pathlib import Path
 import pytest
 import text_operations
 from hook_examples import example
+from installation import install_module
 
 ROOT = Path(__file__).parent.parent
-
-PYPROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[project]
-name = "{name}"
-version = "1.2.3"
-[project.entry-points.llm_tflite]
-{module} = "{module}"
-[tool.hatch.build.targets.wheel]
-include = ["{module}.py"]
-"""
 
 CONVERT = """
 import sys
@@ -38,15 +26,6 @@ converter = lt.Converter(
 )
 print(converter.convert(sys.argv[1]).manifest.quantization)
 """
-
-
-def _install(folder: Path, site: Path, name: str, code: str) -> None:
-    module = name.replace("-", "_")
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(PYPROJECT.format(name=name, module=module))
-    (folder / f"{module}.py").write_text(textwrap.dedent(code))
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", str(site), str(folder)], check=True, capture_output=True)
 
 
 def _run(*arguments: str, site: Path) -> str:
@@ -61,8 +40,8 @@ def _run(*arguments: str, site: Path) -> str:
 def test_a_strangers_strategy_converts_beside_a_broken_plugin(tmp_path: Path) -> None:
     site = tmp_path / "site"
     int6 = example("llm_tflite_register_quantizers")
-    _install(tmp_path / "good", site, "llm-tflite-int6", int6)
-    _install(tmp_path / "bad", site, "llm-tflite-broken", "import a_package_that_is_missing")
+    install_module(tmp_path / "good", site, "llm-tflite-int6", int6)
+    install_module(tmp_path / "bad", site, "llm-tflite-broken", "import a_package_that_is_missing")
 
     listed = json.loads(_run("-m", "llm_tflite", "plugins", "--json", site=site))["plugins"]
     plugins = {plugin["distribution"]: plugin for plugin in listed}
@@ -105,8 +84,8 @@ def test_a_strangers_registrar_runs_a_model_beside_one_whose_library_is_missing(
     site = tmp_path / "site"
     times_two = example("llm_tflite_register_custom_ops")
     stranger = Path(text_operations.__file__).read_text() + REGISTER
-    _install(tmp_path / "times", site, "llm-tflite-times-two", times_two)
-    _install(tmp_path / "stranger", site, "llm-tflite-stranger", stranger)
+    install_module(tmp_path / "times", site, "llm-tflite-times-two", times_two)
+    install_module(tmp_path / "stranger", site, "llm-tflite-stranger", stranger)
     model, expected = text_operations.wordpiece()
     names = {text_operations.TO_TENSOR: text_operations.OF_A_STRANGER}
     path = tmp_path / "wordpiece.tflite"

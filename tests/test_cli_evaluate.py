@@ -123,7 +123,7 @@ def test_compare_prints_every_row_and_draws_the_plot(
         (("--quantizers", "int4", "--plot", "plot.jpg"), "UsageError"),
         (("--quantizers", "int4,,none"), "UsageError"),
         (("--quantizers", "int4,int4"), "InvalidOptionError"),
-        (("--quantizers", "int4", "--calibration", "texts.txt"), "InvalidOptionError"),
+        (("--quantizers", "dynamic_range", "--calibration", "texts.txt"), "InvalidOptionError"),
         (("--quantizers", "int4", "--runs", "0"), "InvalidOptionError"),
     ],
 )

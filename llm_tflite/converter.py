@@ -16,7 +16,6 @@ from .manifest import (
     Library,
     Manifest,
     Quantization,
-    QuantizedWeight,
     TokenizerFacts,
     Tokens,
 )
@@ -230,18 +229,7 @@ class Converter:
             quantization=Quantization(
                 strategy=strategy.name,
                 describe=describe(strategy),
-                weights=tuple(
-                    QuantizedWeight(
-                        name=weight.name,
-                        shape=weight.shape,
-                        role=weight.role,
-                        bits=weight.bits,
-                        block_size=weight.block_size,
-                        bytes=weight.size_bytes,
-                        note=weight.note,
-                    )
-                    for weight in core.weights
-                ),
+                weights=core.weights,
             ),
             text=self._plan.text_facts(),
             check=check,

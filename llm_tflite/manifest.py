@@ -102,7 +102,17 @@ class TokenizerFacts:
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """How one matrix is stored."""
+    """How one variable is stored.
+
+    Attributes:
+        name: Path of the Keras variable.
+        shape: As stored, ``(out, in)`` for matrices.
+        role: ``embedding``, ``projection``, or ``table`` for one that is read as it is.
+        bits: Per value: 32, 16, 8 or 4.
+        block_size: Values that share a scale; 0 for a whole row.
+        bytes: In the file, scales included.
+        note: Why it was left at more bits than the strategy's, if it was.
+    """
 
     name: str
     shape: tuple[int, ...]

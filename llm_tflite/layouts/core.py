@@ -20,6 +20,7 @@ from ..flatbuffer.merge import Part
 from ..flatbuffer.model import pack, share_buffers
 from ..flatbuffer.weights import WeightInjector, WeightSite
 from ..flatbuffer.writer import ModelWriter
+from ..manifest import QuantizedWeight
 from ..progress import Progress, Report
 from ..quantization import QuantizationStrategy, QuantizedTensor, Role, Weight, plan, quantize
 from ..signature_names import Variant
@@ -27,29 +28,6 @@ from ..tracing.probe import Cache
 from ..tracing.signatures import WeightInput, WeightInputs, trace_signatures
 from ..tracing.skeleton import convert_signature
 from ..tracing.states import CarriedTensor
-
-
-@dataclass(frozen=True)
-class PlacedWeight:
-    """What became of one variable.
-
-    Attributes:
-        name: Path of the Keras variable.
-        role: ``embedding``, ``projection``, or ``table`` for one that is read as it is.
-        shape: As stored, ``(out, in)`` for matrices.
-        bits: Per value: 32, 16, 8 or 4.
-        block_size: Values that share a scale; 0 for a whole row.
-        size_bytes: In the file, scales included.
-        note: Why it was left at more bits than the strategy's, if it was.
-    """
-
-    name: str
-    role: Role
-    shape: tuple[int, ...]
-    bits: int
-    block_size: int
-    size_bytes: int
-    note: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +40,7 @@ class CoreModel:
     """
 
     cache: tuple[CarriedTensor, ...]
-    weights: tuple[PlacedWeight, ...]
+    weights: tuple[QuantizedWeight, ...]
 
 
 def convert_signatures(
@@ -101,7 +79,7 @@ def write_model(
     *,
     strategy: QuantizationStrategy,
     report: Report,
-) -> tuple[PlacedWeight, ...]:
+) -> tuple[QuantizedWeight, ...]:
     """Write a ``ModelT`` with its weights.
 
     Args:
@@ -168,13 +146,13 @@ def _values(source: WeightInput) -> npt.NDArray[np.float32]:
     return matrix
 
 
-def _placed(weight: Weight, source: WeightInput, tensor: QuantizedTensor) -> PlacedWeight:
-    return PlacedWeight(
+def _placed(weight: Weight, source: WeightInput, tensor: QuantizedTensor) -> QuantizedWeight:
+    return QuantizedWeight(
         name=weight.name,
         role=weight.role,
         shape=source.shape,
         bits=tensor.bits,
         block_size=tensor.block_size,
-        size_bytes=tensor.size_bytes,
+        bytes=tensor.size_bytes,
         note=tensor.note,
     )

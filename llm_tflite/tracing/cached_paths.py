@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from .float_weights import model_layers
+
 
 @dataclass(frozen=True)
 class CachedPath:
@@ -33,8 +35,11 @@ class CachedPath:
 
     def layers(self, model: Any) -> list[Any]:
         """The layers of a model that the rule is for."""
-        layers = model._flatten_layers(include_self=False, recursive=True)
-        return [layer for layer in layers if all(hasattr(layer, part) for part in self.parts)]
+        return [
+            layer
+            for layer in model_layers(model)
+            if all(hasattr(layer, part) for part in self.parts)
+        ]
 
 
 def _rotate_once(

@@ -73,10 +73,7 @@ def lay_gemma3(graph: DecodeGraph, backbone: Any, values: Values) -> None:
             values[f"{layer}/{name}/kernel"].T
             for name in ("ffw_gating", "ffw_gating_2", "ffw_linear")
         )
-        if graph.arrangement.feedforward:
-            gates, ups = tf.split(graph.project(h, f"gates_{i}", gate, up), 2, axis=-1)
-        else:
-            gates, ups = graph.project(h, f"gate_{i}", gate), graph.project(h, f"up_{i}", up)
+        gates, ups = graph.gates_and_ups(i, h, gate, up)
         product = graph.project(tf.nn.gelu(gates, approximate=True) * ups, f"down_{i}", down)
         x += norm(product, f"{layer}/post_ffw_norm")
     graph.logits(norm(x, "final_normalization"))

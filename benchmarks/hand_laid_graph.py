@@ -93,6 +93,15 @@ class DecodeGraph:
         matrix = self._weight(name, np.concatenate(matrices), frozenset({"projection"}))
         return tf.matmul(x, matrix, transpose_b=True)
 
+    def gates_and_ups(
+        self, layer: int, x: tf.Tensor, gate: np.ndarray, up: np.ndarray
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Both products of a gated feed-forward network, as one where the arrangement says so."""
+        if self.arrangement.feedforward:
+            gates, ups = tf.split(self.project(x, f"gates_{layer}", gate, up), 2, axis=-1)
+            return gates, ups
+        return self.project(x, f"gate_{layer}", gate), self.project(x, f"up_{layer}", up)
+
     def mask(self, window: int | None = None) -> tf.Tensor:
         """What is added to scores: zero for this token and those before it, within the window."""
         slot = tf.range(self.slots)

@@ -56,9 +56,6 @@ def lay_llama(graph: DecodeGraph, backbone: Any, values: Values) -> None:
             values[f"{layer}/feedforward_{name}_dense/kernel"].T
             for name in ("gate", "intermediate", "output")
         )
-        if graph.arrangement.feedforward:
-            gates, ups = tf.split(graph.project(h, f"gates_{i}", gate, up), 2, axis=-1)
-        else:
-            gates, ups = graph.project(h, f"gate_{i}", gate), graph.project(h, f"up_{i}", up)
+        gates, ups = graph.gates_and_ups(i, h, gate, up)
         x += graph.project(gates * tf.sigmoid(gates) * ups, f"down_{i}", down)
     graph.logits(normalized(x, values["sequence_output_layernorm/scale"], epsilon))

@@ -19,10 +19,10 @@ from typing import Any
 from llm_tflite.artifact import Artifact
 from llm_tflite.tokenizers import Tokenizer
 
+from .arguments import ROOT, add_file_options
 from .codelab_workload import MAX_LENGTH, PROMPT, TextMeasurement
 from .report import machine
 
-_ROOT = Path(__file__).resolve().parents[1]
 # A text may be cut into other tokens than it was written in, but not into half as many.
 _LEAST_TOKENS = MAX_LENGTH // 2
 
@@ -141,7 +141,7 @@ def _check_length(engine: Engine, text: str, tokenizer: Tokenizer) -> None:
 def _child(python: str, module: str, argument: str) -> str:
     """Run a module in a process of its own and return the last line that it prints."""
     child = subprocess.run(
-        [python, "-m", module, argument], cwd=_ROOT, capture_output=True, text=True, check=False
+        [python, "-m", module, argument], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if child.returncode:
         raise SystemExit(f"{module} failed in {python}:\n{child.stderr[-4000:]}")
@@ -155,14 +155,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--codelab-python",
-        default=str(_ROOT / ".codelab-venv" / "bin" / "python"),
+        default=str(ROOT / ".codelab-venv" / "bin" / "python"),
         help="the Python that has benchmarks/codelab_requirements.txt and this package installed",
     )
-    parser.add_argument("--files", type=Path, default=_ROOT / ".cache" / "benchmarks")
-    parser.add_argument(
-        "--reuse-files", action="store_true", help="do not convert again what a run left there"
-    )
-    parser.add_argument("--output", type=Path, default=_ROOT / "benchmarks" / "results")
+    add_file_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -12,13 +12,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
+from .arguments import ROOT, add_file_options
 from .cases import Case, Contender, all_cases
 from .measurement import Measurement, Workload
 from .report import as_json, as_markdown
-
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if not options.reuse_files:
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.model_files", options.files], check=True, cwd=_ROOT
+            [sys.executable, "-m", "benchmarks.model_files", options.files], check=True, cwd=ROOT
         )
     comparison = _Comparison(workload, options.competitors)
     for case in all_cases(options.files):
@@ -72,7 +70,7 @@ class _Comparison:
         python = sys.executable if contender.ours else self._competitors
         child = subprocess.run(
             [python, "-m", "benchmarks.engines", json.dumps(request)],
-            cwd=_ROOT,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
@@ -98,11 +96,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the Python that has benchmarks/requirements.txt installed; this one by default",
     )
     parser.add_argument("--only", default="", help="cases whose name contains this text")
-    parser.add_argument("--files", type=Path, default=_ROOT / ".cache" / "benchmarks")
-    parser.add_argument(
-        "--reuse-files", action="store_true", help="do not convert again what a run left there"
-    )
-    parser.add_argument("--output", type=Path, default=_ROOT / "benchmarks" / "results")
+    add_file_options(parser)
     return parser.parse_args(arguments)
 
 

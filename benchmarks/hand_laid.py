@@ -29,12 +29,12 @@ from llm_tflite.runtime import RuntimeModel
 from llm_tflite.signature_names import signature_name
 from llm_tflite.tracing.reference import keras_logits
 
+from .arguments import add_file_options
 from .hand_laid_gemma3 import lay_gemma3
 from .hand_laid_graph import ARRANGEMENTS, Lay, write_hand_laid
 from .hand_laid_llama import lay_llama
 from .report import machine
 
-_ROOT = Path(__file__).resolve().parents[1]
 CONTEXT, SLOTS = 1024, (512, 1024)
 OURS = "traced"
 # Largest difference of logits from Keras, as a share of their range.
@@ -230,11 +230,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="models whose name contains this text")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=300, help="tokens per graph")
-    parser.add_argument("--files", type=Path, default=_ROOT / ".cache" / "benchmarks")
-    parser.add_argument(
-        "--reuse-files", action="store_true", help="do not convert again what a run left there"
-    )
-    parser.add_argument("--output", type=Path, default=_ROOT / "benchmarks" / "results")
+    add_file_options(parser)
     return parser.parse_args(arguments)
 
 

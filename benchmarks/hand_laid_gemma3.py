@@ -40,7 +40,7 @@ def lay_gemma3(graph: DecodeGraph, backbone: Any, values: Values) -> None:
             1 + values[f"{attention}/key_norm/scale"],
         ]
         h = norm(x, f"{layer}/pre_attention_norm")
-        if graph.arrangement.attention:
+        if graph.arrangement.as_one:
             qkv = tf.reshape(graph.project(h, f"qkv_{i}", q, k, v), [1, -1, 1, size])
             each = np.repeat(scales, (heads, kv_heads), axis=0)[:, np.newaxis]
             turned = rotated(normalized(qkv[:, : heads + kv_heads], each, epsilon), rotation)

@@ -32,17 +32,21 @@ Lay = Callable[["DecodeGraph", Any, Values], None]
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Which products are one, as their matrices are stored one below the other."""
+    """How products of one activation are laid.
+
+    Attributes:
+        name: For the report.
+        as_one: Whether by hand: queries, keys and values as one product, gates and ups as another,
+            queries and keys normalized and rotated together. Otherwise as the writer stacks them.
+    """
 
     name: str
-    attention: bool
-    feedforward: bool
+    as_one: bool
 
 
 ARRANGEMENTS = (
-    Arrangement("separate", attention=False, feedforward=False),
-    Arrangement("QKV as one", attention=True, feedforward=False),
-    Arrangement("QKV and gates as one", attention=True, feedforward=True),
+    Arrangement("products stacked by the writer", as_one=False),
+    Arrangement("QKV and gates as one", as_one=True),
 )
 
 
@@ -64,7 +68,7 @@ class DecodeGraph:
     Attributes:
         position: The token's position, int32 ``[1]``.
         slots: Tokens that the caches hold.
-        arrangement: Which products are one.
+        arrangement: How products of one activation are laid.
         inputs: Placeholders by the signature's names.
         outputs: Results by the signature's names.
         weights: The matrices that the graph takes.
@@ -97,7 +101,7 @@ class DecodeGraph:
         self, layer: int, x: tf.Tensor, gate: np.ndarray, up: np.ndarray
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Both products of a gated feed-forward network, as one where the arrangement says so."""
-        if self.arrangement.feedforward:
+        if self.arrangement.as_one:
             gates, ups = tf.split(self.project(x, f"gates_{layer}", gate, up), 2, axis=-1)
             return gates, ups
         return self.project(x, f"gate_{layer}", gate), self.project(x, f"up_{layer}", up)
@@ -182,7 +186,7 @@ def write_hand_laid(
         model: The Keras model whose weights it gets.
         lay: Lays its layers into a graph.
         slots: Tokens that the caches hold; the largest is the context.
-        arrangement: Which products are one.
+        arrangement: How products of one activation are laid.
         strategy: How each matrix is stored.
     """
     values = {variable.path: np.asarray(variable) for variable in model.variables}

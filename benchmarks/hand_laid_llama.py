@@ -31,7 +31,7 @@ def lay_llama(graph: DecodeGraph, backbone: Any, values: Values) -> None:
         )
         q = q * size**-0.5  # a power of two here: the same integers with another scale
         h = normalized(x, values[f"{layer}/self_attention_layernorm/scale"], epsilon)
-        if graph.arrangement.attention:
+        if graph.arrangement.as_one:
             qkv = tf.reshape(graph.project(h, f"qkv_{i}", q, k, v), [1, -1, 1, size])
             turned = rotated(qkv[:, : heads + kv_heads], rotation)
             query, key = turned[:, :heads], turned[:, heads:]

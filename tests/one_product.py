@@ -30,7 +30,7 @@ def write_product(path: Path, tensor: QuantizedTensor, length: int = 1) -> None:
     sites = take_inputs(model, {"w"})
     with path.open("w+b") as stream:
         writer = ModelWriter(stream, 1 << 16 | 28 * rows)
-        WeightInjector(model, writer, sites).place("w", tensor)
+        WeightInjector(model, writer).place(sites["w"], tensor)
         writer.finish(model)
 
 

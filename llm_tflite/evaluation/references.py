@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..artifact import Artifact
 from ..errors import IncompatibleArtifactError, InvalidOptionError, MissingDependencyError
 from ..files import PathLike, open_regular
-from ..flatbuffer.stored_weights import StoredWeight, stored_weights
+from ..flatbuffer.stored_weights import StoredWeight, stored_weights, taken_apart
 from ..interpreter import Interpreter
 from ..manifest import Manifest, QuantizedWeight
 
@@ -191,16 +191,16 @@ def artifact_weights(artifact: Artifact) -> list[tuple[QuantizedWeight, StoredWe
     begin, end = artifact.model_section()
     with open_regular(file_of(artifact)) as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    stored = list(stored_weights(memoryview(mapped)[begin:end]))
     listed = artifact.manifest.quantization.weights
-    expected = [(weight.shape, weight.bits) for weight in listed]
-    found = [(weight.shape, weight.bits) for weight in stored]
-    if expected != found:
-        raise IncompatibleArtifactError(
-            f"{artifact.path}: expected the {len(listed)} weights that the manifest lists; the "
-            f"model holds {len(stored)}, or others"
-        )
-    return list(zip(listed, stored, strict=True))
+    stored = stored_weights(memoryview(mapped)[begin:end])
+    found = list(taken_apart(stored, [weight.shape for weight in listed]))
+    for weight, values in zip(listed, found, strict=True):
+        if weight.bits != values.bits:
+            raise IncompatibleArtifactError(
+                f"{artifact.path}: expected {weight.name} in {weight.bits} bits, as the manifest "
+                f"says; the model holds it in {values.bits}"
+            )
+    return list(zip(listed, found, strict=True))
 
 
 def _check_vocabulary(size: int, manifest: Manifest) -> None:

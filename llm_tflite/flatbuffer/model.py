@@ -94,6 +94,42 @@ def drop_unused_codes(model: Any) -> None:
     model.operatorCodes = [model.operatorCodes[i] for i in used]
 
 
+def blockwise(tensor: Any) -> Any:
+    """Where the scales of a tensor's blocks are; None for one without blocks."""
+    quantization = tensor.quantization
+    kind = schema.QuantizationDetails.BlockwiseQuantization
+    return quantization.details if quantization and quantization.detailsType == kind else None
+
+
+def drop_unused_tensors(model: Any) -> None:
+    """Take out of every graph the tensors that no operation reads or makes."""
+    for index, graph in enumerate(model.subgraphs):
+        signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == index]
+        entries = [entry for s in signatures for entry in (*s.inputs, *s.outputs)]
+        lists = [graph.inputs, graph.outputs]
+        lists += [ends for o in graph.operators for ends in (o.inputs, o.outputs)]
+        used = {int(tensor) for ends in lists for tensor in ends if tensor >= 0}
+        used |= {entry.tensorIndex for entry in entries}
+        scales = {tensor: blockwise(graph.tensors[tensor]) for tensor in used}
+        used |= {details.scales for details in scales.values() if details}
+        kept = sorted(used)
+        places = np.full(len(graph.tensors), -1, np.int32)
+        places[kept] = np.arange(len(kept))
+
+        def moved(ends: Any, places: Any = places) -> Any:
+            return np.array([places[end] if end >= 0 else end for end in ends], np.int32)
+
+        graph.inputs, graph.outputs = moved(graph.inputs), moved(graph.outputs)
+        for operator in graph.operators:
+            operator.inputs, operator.outputs = moved(operator.inputs), moved(operator.outputs)
+        for entry in entries:
+            entry.tensorIndex = int(places[entry.tensorIndex])
+        for details in scales.values():
+            if details:
+                details.scales = int(places[details.scales])
+        graph.tensors = [graph.tensors[tensor] for tensor in kept]
+
+
 class SharedQuantization(schema.QuantizationParametersT):  # type: ignore[misc]
     """Quantization parameters that several tensors refer to and the file holds once.
 

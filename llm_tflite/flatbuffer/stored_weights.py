@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from ..errors import IncompatibleArtifactError
-from .model import parse
+from .model import blockwise, parse
 
 _Type = schema.TensorType
 _BITS = {_Type.FLOAT32: 32, _Type.FLOAT16: 16, _Type.INT8: 8, _Type.INT4: 4}
@@ -33,6 +33,22 @@ class StoredWeight:
     bits: int
     scales: npt.NDArray[np.float32] | None
     _data: memoryview
+
+    def parts(self, rows: Iterable[int]) -> Iterator[StoredWeight]:
+        """Give so many rows after the other: matrices that are stored one below the other."""
+        row_bits, begin = math.prod(self.shape[1:]) * self.bits, 0
+        blocks = 0 if self.scales is None else self.scales.size // self.shape[0]
+        for count in rows:
+            end = begin + count
+            yield StoredWeight(
+                shape=(count, *self.shape[1:]),
+                bits=self.bits,
+                scales=self.scales
+                if self.scales is None
+                else self.scales[begin * blocks : end * blocks],
+                _data=self._data[begin * row_bits // 8 : end * row_bits // 8],
+            )
+            begin = end
 
     def dequantize(self) -> npt.NDArray[np.float32]:
         """Return what the model multiplies with: float32 of ``shape``."""
@@ -61,7 +77,7 @@ def stored_weights(data: memoryview) -> Iterator[StoredWeight]:
         for tensor in subgraph.tensors:
             if model.buffers[tensor.buffer].offset > 1:  # 0 and 1 mean that there is none
                 weights.setdefault(tensor.buffer, (subgraph, tensor))
-                if details := _blocks(tensor):
+                if details := blockwise(tensor):
                     scales.add(subgraph.tensors[details.scales].buffer)
     for index in sorted(weights.keys() - scales):
         subgraph, tensor = weights[index]
@@ -78,17 +94,40 @@ def stored_weights(data: memoryview) -> Iterator[StoredWeight]:
         )
 
 
-def _blocks(tensor: Any) -> Any:
-    """Where the scales of blocks are; None for a tensor without blocks."""
-    quantization = tensor.quantization
-    kind = schema.QuantizationDetails.BlockwiseQuantization
-    return quantization.details if quantization and quantization.detailsType == kind else None
+def taken_apart(
+    stored: Iterable[StoredWeight], shapes: Sequence[tuple[int, ...]]
+) -> Iterator[StoredWeight]:
+    """Give the weights of these shapes, some of which may be stored one below the other.
+
+    Args:
+        stored: In the order of ``shapes``.
+        shapes: Of all weights.
+
+    Raises:
+        IncompatibleArtifactError: They do not fit one another.
+    """
+    left = list(shapes)
+    for weight in stored:
+        rows: list[int] = []
+        while left and sum(rows) < weight.shape[0] and left[0][1:] == weight.shape[1:]:
+            rows.append(left.pop(0)[0])
+        if not rows or sum(rows) != weight.shape[0]:
+            raise IncompatibleArtifactError(
+                f"expected the {len(shapes)} weights that the manifest lists; the model holds "
+                f"others: one of the shape {list(weight.shape)}"
+            )
+        yield from weight.parts(rows) if len(rows) > 1 else [weight]
+    if left:
+        raise IncompatibleArtifactError(
+            f"expected the {len(shapes)} weights that the manifest lists; the model lacks "
+            f"{len(left)} of them"
+        )
 
 
 def _scales(
     model: Any, subgraph: Any, tensor: Any, data: memoryview
 ) -> npt.NDArray[np.float32] | None:
-    if details := _blocks(tensor):
+    if details := blockwise(tensor):
         content = _content(model, subgraph.tensors[details.scales].buffer, data)
         return np.frombuffer(content, np.float16).astype(np.float32)
     quantization = tensor.quantization

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,16 +52,13 @@ def take_inputs(model: Any, names: Container[str]) -> dict[str, list[WeightSite]
 class WeightInjector:
     """Places weights into a skeleton, each stored once however often it is read."""
 
-    def __init__(
-        self, model: Any, writer: ModelWriter, sites: Mapping[str, Sequence[WeightSite]]
-    ) -> None:
+    def __init__(self, model: Any, writer: ModelWriter) -> None:
         self._model = model
         self._writer = writer
-        self._sites = sites
         self._static = StaticProducts(model)
 
-    def place(self, name: str, weight: QuantizedTensor) -> None:
-        """Make every tensor that waits for ``name`` the constant ``weight``.
+    def place(self, sites: Iterable[WeightSite], weight: QuantizedTensor) -> None:
+        """Make every tensor at ``sites`` the constant ``weight``.
 
         Raises:
             ConversionError: An operation reads the input that cannot read this form.
@@ -75,7 +72,7 @@ class WeightInjector:
             else:
                 quantization.scale = weight.scales.astype(np.float32)
                 quantization.zeroPoint = np.zeros(len(weight.scales), np.int64)
-        for site in self._sites[name]:
+        for site in sites:
             subgraph = self._model.subgraphs[site.subgraph]
             tensor = subgraph.tensors[site.tensor]
             tensor.buffer = buffer

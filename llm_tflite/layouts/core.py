@@ -1,6 +1,7 @@
 """From a graph without weights to a model on disk: fetch, quantize and place one at a time.
 
-Beyond the loaded model, memory holds one matrix and its quantized form.
+Beyond the loaded model, memory holds one matrix and its quantized form; of matrices that one
+activation is multiplied with, the quantized forms of all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy.typing as npt
 
 from ..bundle.tflite_metadata import reserve_metadata
 from ..flatbuffer.merge import Part
-from ..flatbuffer.model import pack, share_buffers
+from ..flatbuffer.model import drop_unused_tensors, pack, share_buffers
+from ..flatbuffer.stacked_products import StackedProducts, alike, stacked
 from ..flatbuffer.weights import WeightInjector, WeightSite
 from ..flatbuffer.writer import ModelWriter
 from ..manifest import QuantizedWeight
@@ -97,13 +99,22 @@ def write_model(
     share_buffers(flatbuffer)
     strategy = plan(strategy, ((_weight(source), _values(source)) for source in weights))
     writer = ModelWriter(stream, _head_capacity(len(pack(flatbuffer)), weights))
-    injector = WeightInjector(flatbuffer, writer, sites)
-    placed = []
-    for done, source in enumerate(weights):
-        report(Progress("quantizing weights", done, len(weights)))
-        weight, tensor = _quantized(source, strategy)
-        injector.place(source.name, tensor)
-        placed.append(_placed(weight, source, tensor))
+    injector = WeightInjector(flatbuffer, writer)
+    products = StackedProducts(flatbuffer, sites)
+    sources = {source.name: source for source in weights}
+    placed: list[QuantizedWeight] = []
+    for group in products.groups(sources):
+        quantized: dict[str, tuple[Weight, QuantizedTensor]] = {}
+        for name in group:
+            report(Progress("quantizing weights", len(placed) + len(quantized), len(weights)))
+            quantized[name] = _quantized(sources[name], strategy)
+        for names in alike({name: tensor for name, (_, tensor) in quantized.items()}):
+            tensors = [quantized[name][1] for name in names]
+            injector.place(products.stack(names), stacked(tensors))
+            placed += [
+                _placed(quantized[name][0], sources[name], quantized[name][1]) for name in names
+            ]
+    drop_unused_tensors(flatbuffer)
     reserve_metadata(flatbuffer)
     writer.finish(flatbuffer)
     report(Progress("quantizing weights", len(placed), len(placed)))

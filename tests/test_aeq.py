@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_quantizer import Quantizer, recipe
+from ai_edge_quantizer import Quantizer, qtyping, recipe
 from one_product import run_product, write_lookup, write_product
 
 import llm_tflite as lt
@@ -26,6 +27,7 @@ from llm_tflite.quantization import (
     quantize,
     takes_calibration,
 )
+from llm_tflite.quantizers.aeq_recipes import Rule
 from llm_tflite.testing import QuantizerConformance, check_quantizer, tiny_model
 
 # What ai-edge-quantizer's calibration says of LiteRT's interpreter.
@@ -328,6 +330,34 @@ def test_the_list_of_plugins_has_every_recipe_that_can_be_stored() -> None:
 def test_what_cannot_be_had_is_refused_at_once_and_by_name(name: str, complaint: str) -> None:
     with pytest.raises(InvalidOptionError, match=complaint):
         load_plugins().quantizer(name)
+
+
+@pytest.mark.parametrize(
+    ("config", "obstacle"),
+    [
+        ({"weight": {"num_bits": 8, "granularity": "CHANNELWISE"}}, ""),
+        ({"weight": {"num_bits": 8, "granularity": "BLOCKWISE_32"}}, "blocks of 8 bits"),
+        ({"weight": {"num_bits": 8, "granularity": "TENSORWISE"}}, "scales .* be TENSORWISE"),
+        ({"weight": {"num_bits": 16, "dtype": "FLOAT"}}, r"weights of 16 bits \(FLOAT\)"),
+        ({"weight": {"num_bits": 4, "granularity": "BLOCKWISE_32"}}, "DEQUANTIZE takes no blocks"),
+        (
+            {
+                "weight": {"num_bits": 4, "granularity": "CHANNELWISE"},
+                "activation": {"num_bits": 8, "symmetric": False},
+            },
+            "static products are of 8-bit weights only",
+        ),
+    ],
+)
+def test_a_setting_that_no_kernel_reads_is_an_obstacle(config: Any, obstacle: str) -> None:
+    """Settings that the recipes of this version do not have, but ``skip_checks`` would let pass."""
+    static = "activation" in config
+    settings = qtyping.OpQuantizationConfig.from_dict(
+        {f"{name}_tensor_config": of for name, of in config.items()}
+        | {"compute_precision": "INTEGER" if static else "FLOAT", "explicit_dequantize": not static}
+    )
+    found = Rule(".*", "FULLY_CONNECTED", "OCTAV", settings).obstacle()
+    assert re.search(obstacle, found) if obstacle else found == ""
 
 
 def test_without_the_package_the_error_names_the_extra() -> None:

@@ -126,6 +126,8 @@ class Rule:
             return f"activations would be {kind} integers of {activation.num_bits} bits"
         if activation is not None and weight.num_bits != 8:
             return "static products are of 8-bit weights only"
+        if self.block_size and self.bits != 4:
+            return f"no kernel here reads blocks of {self.bits} bits"
         if self.block_size and (self.algorithm == "MSE" or self.activations == "float"):
             reader = "MSE" if self.algorithm == "MSE" else "DEQUANTIZE"
             return f"{reader} takes no blocks of {self.block_size}"

@@ -21,7 +21,14 @@ import pluggy
 
 from . import hookspecs
 from ._version import __version__
-from .errors import PluginConflictError, PluginError, UnknownPluginNameError
+from .errors import (
+    InvalidOptionError,
+    LLMTFLiteError,
+    MissingDependencyError,
+    PluginConflictError,
+    PluginError,
+    UnknownPluginNameError,
+)
 from .op_registrar import OpRegistrar, check_registrar
 from .quantization import QuantizationStrategy, check_strategy, with_parameter
 
@@ -119,8 +126,9 @@ class Plugins:
         that very name.
 
         Raises:
-            InvalidOptionError: If ``choice`` is neither a name nor a strategy, or has a parameter
-                that the strategy does not take.
+            InvalidOptionError: If ``choice`` is neither a name nor a strategy, has a parameter that
+                the strategy does not take, or lacks one that it must have.
+            MissingDependencyError: If parameters come from a package that is not installed.
             UnknownPluginNameError: If nobody offers that name; plugins that failed are named.
             PluginConflictError: If several plugins offer it.
         """
@@ -128,11 +136,21 @@ class Plugins:
             name, _, parameter = choice.partition(":")
             if self._offers(_QUANTIZER, name):
                 return with_parameter(self._pick(_QUANTIZER, name), parameter)
-        return self._pick(_QUANTIZER, choice)
+        strategy = self._pick(_QUANTIZER, choice)
+        if isinstance(choice, str) and (known := _parameters(strategy)):
+            raise InvalidOptionError(
+                f"expected {choice!r} with one of its parameters, as in '{choice}:{known[0]}': "
+                f"{', '.join(known)}"
+            )
+        return strategy
 
     def quantizer_names(self) -> list[str]:
         """Return the names that can be asked for, built-in ones first."""
-        return self._names(_QUANTIZER)
+        return [
+            full
+            for name in self._names(_QUANTIZER)
+            for full in _with_parameters(name, self._pick(_QUANTIZER, name))
+        ]
 
     def registrar(self, choice: str | OpRegistrar) -> OpRegistrar:
         """Return the registrar of that name, or ``choice`` itself; errors as for ``quantizer``."""
@@ -149,11 +167,13 @@ class Plugins:
     def infos(self) -> list[PluginInfo]:
         """Return every plugin, broken and disabled ones included, built-in ones first."""
         loaded = self._load()
-        return [_with_conflicts(plugin, loaded) for plugin in loaded]
+        return [_listed(plugin, _with_conflicts(plugin, loaded)) for plugin in loaded]
 
     def failures(self) -> str:
         """Return a paragraph on the plugins that offer nothing, and why; "" if there are none."""
-        failed = [info for info in self.infos() if info.error and not info.provides]
+        loaded = self._load()
+        infos = (_with_conflicts(plugin, loaded) for plugin in loaded)
+        failed = [info for info in infos if info.error and not info.provides]
         lines = "".join(f"\n  {info}: {info.error}" for info in failed)
         return f"\nThese plugins cannot offer anything:{lines}" if failed else ""
 
@@ -307,6 +327,44 @@ def _with_conflicts(plugin: _Plugin, loaded: Sequence[_Plugin]) -> PluginInfo:
         if other is not plugin and name in other.offered(kind)
     ]
     return replace(plugin.info, error="; ".join(clashes)) if clashes else plugin.info
+
+
+def _listed(plugin: _Plugin, info: PluginInfo) -> PluginInfo:
+    """Add what the quantizers of a plugin are asked for with."""
+    quantizers = plugin.offered(_QUANTIZER)
+    if not any(hasattr(strategy, "parameters") for strategy in quantizers.values()):
+        return info
+    names: list[str] = []
+    for name, strategy in quantizers.items():
+        try:
+            names += _with_parameters(name, strategy)
+        except LLMTFLiteError as error:
+            names.append(name)
+            info = replace(info, error="; ".join([*filter(None, [info.error]), _explain(error)]))
+    return replace(info, provides={**info.provides, f"{_QUANTIZER.noun}s": names})
+
+
+def _with_parameters(name: str, strategy: QuantizationStrategy) -> list[str]:
+    """All names by which a strategy is asked for; its own if the package behind more is missing."""
+    try:
+        return [f"{name}:{parameter}" for parameter in _parameters(strategy)] or [name]
+    except MissingDependencyError:
+        return [name]
+
+
+def _parameters(strategy: QuantizationStrategy) -> list[str]:
+    """The parameters without one of which a strategy is none; empty for most."""
+    step = getattr(strategy, "parameters", None)
+    if step is None:
+        return []
+    try:
+        return [str(parameter) for parameter in step()]
+    except MissingDependencyError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"the quantizer {strategy.name!r} cannot list its parameters: {_explain(error)}"
+        ) from error
 
 
 def _explain(error: BaseException) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ActivationScale, ActivationStatistics, Moments
-from .errors import InvalidOptionError, QuantizationError
+from .errors import InvalidOptionError, MissingDependencyError, QuantizationError
 
 PLUGIN_NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)
 
@@ -28,7 +28,7 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 # Matrices are walked in slices of this size, so that temporaries stay small beside the model.
 _CHUNK_BYTES = 4 << 20
 
-_OPTIONAL_STEPS = ("plan", "with_parameter")
+_OPTIONAL_STEPS = ("plan", "with_parameter", "parameters")
 
 # On stories15M dynamic_range comes to 0.97 and full_integer to 0.95; what is visibly worse comes to
 # 0.87 and less.
@@ -201,7 +201,7 @@ class QuantizationStrategy(Protocol):
     the ``Converter`` must or may be given; the file is refused if fewer than ``least_agreement``
     of its greedy tokens (a share, 0.9 by default) are Keras' own on these texts.
     ``plan(matrices)`` sees all matrices first and returns the strategy that quantizes them.
-    ``with_parameter(text)`` returns the strategy that users call ``NAME:text``.
+    ``with_parameter(text)`` is asked for ``NAME:text``; ``parameters()`` lists such texts.
     """
 
     @property
@@ -363,7 +363,7 @@ def _failures_of(strategy: QuantizationStrategy, task: str) -> Iterator[None]:
     """Turn whatever a strategy raises, ``SystemExit`` included, into an error of ours."""
     try:
         yield
-    except (QuantizationError, InvalidOptionError):
+    except (QuantizationError, InvalidOptionError, MissingDependencyError):
         raise
     except (Exception, SystemExit) as error:
         raise QuantizationError(

@@ -1,4 +1,4 @@
-"""A real TFLite model of one FULLY_CONNECTED, its matrix stored as a strategy stores it."""
+"""Real TFLite models of one FULLY_CONNECTED or lookup, the matrix stored as a strategy does."""
 
 from __future__ import annotations
 
@@ -17,14 +17,28 @@ def write_product(path: Path, tensor: QuantizedTensor, length: int = 1) -> None:
     """Write ``serving_default(x [length, in]) -> y [length, out]``."""
     import tensorflow as tf
 
+    x = tf.TensorSpec((length, tensor.values.shape[1]), tf.float32)
+    _write(path, tensor, x, lambda x, w: tf.matmul(x, w, transpose_b=True))
+
+
+def write_lookup(path: Path, tensor: QuantizedTensor, length: int = 1) -> None:
+    """Write ``serving_default(x [length]) -> y [length, in]``, the rows of these numbers."""
+    import tensorflow as tf
+
+    _write(path, tensor, tf.TensorSpec((length,), tf.int32), lambda x, w: tf.gather(w, x))
+
+
+def _write(path: Path, tensor: QuantizedTensor, spec: Any, operation: Any) -> None:
+    import tensorflow as tf
+
     from llm_tflite.tracing.signatures import Signature
     from llm_tflite.tracing.skeleton import convert_signature
 
     rows, columns = tensor.values.shape
     with tf.Graph().as_default() as graph:
-        x = tf.compat.v1.placeholder(tf.float32, (length, columns), name="x")
+        x = tf.compat.v1.placeholder(spec.dtype, spec.shape, name="x")
         w = tf.compat.v1.placeholder(tf.float32, (rows, columns), name="w")
-        y = tf.identity(tf.matmul(x, w, transpose_b=True), name="y")
+        y = tf.identity(operation(x, w), name="y")
     signature = Signature("serving_default", graph.as_graph_def(), {"x": x, "w": w}, {"y": y})
     model = merge([convert_signature(signature)])
     sites = take_inputs(model, {"w"})
@@ -35,7 +49,7 @@ def write_product(path: Path, tensor: QuantizedTensor, length: int = 1) -> None:
 
 
 def run_product(path: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Multiply in LiteRT."""
+    """Multiply, or look up, in LiteRT."""
     from llm_tflite.runtime import RuntimeModel
 
     model = RuntimeModel(str(path), threads=1)

@@ -72,6 +72,7 @@ HEAVY = {
     "keras_hub": {"cli", "demo", "testing"},
     "litert_lm_builder": {"bundle"},
     "tensorflow_text": {"registrars"},
+    "ai_edge_quantizer": {"quantizers"},
     "ai_edge_litert": {"runtime", "ops", "flatbuffer", "bundle"},
 }
 

@@ -29,6 +29,8 @@ from llm_tflite.quantizers.int8 import Int8
 BUILTINS = [
     "none", "float16", "dynamic_range", "weight_only_int8", "int4", "int4_block32", "int4_block64",
     "int4_block128", "int4_channel", "mixed", "full_integer",
+    # As many recipes as the installed package has (test_aeq.py).
+    *(name for name in load_plugins().quantizer_names() if name.startswith("aeq")),
 ]  # fmt: skip
 
 PLUGIN = """
@@ -317,6 +319,42 @@ def test_a_disabled_plugin_is_listed_but_not_imported(
     assert info(found, "broken-entry").error == f"disabled by {DISABLE_VARIABLE}"
 
 
+PARAMETERS = """
+from llm_tflite.hookspecs import hookimpl
+from llm_tflite.quantizers.int8 import Int8
+
+class Wide(Int8):
+    def parameters(self):
+        {body}
+    def with_parameter(self, text):
+        return Int8(self.name + ":" + text, self.activations)
+
+@hookimpl
+def llm_tflite_register_quantizers(register):
+    register(Wide("wide", activations="float"))
+    register(Int8("narrow", activations="float"))
+"""
+
+
+def test_a_strategy_that_lists_its_parameters_is_asked_for_with_one(install: Install) -> None:
+    found = install("wide", PARAMETERS.format(body="return ['2', '3']"))
+    assert info(found, "wide").provides == {"quantizers": ["wide:2", "wide:3", "narrow"]}
+    assert found.quantizer_names()[-3:] == ["wide:2", "wide:3", "narrow"]
+    assert found.quantizer("wide:3").name == "wide:3"
+    with pytest.raises(InvalidOptionError, match=r"expected 'wide' with .*'wide:2': 2, 3"):
+        found.quantizer("wide")
+
+
+def test_parameters_that_cannot_be_listed_cost_only_their_own_strategy(install: Install) -> None:
+    found = install("wide", PARAMETERS.format(body="raise RuntimeError('bad day')"))
+    assert info(found, "wide").provides == {"quantizers": ["wide", "narrow"]}
+    assert "'wide' cannot list its parameters: RuntimeError: bad" in str(info(found, "wide").error)
+    assert found.quantizer("narrow").name == "narrow"
+    assert found.quantizer("wide:3").name == "wide:3"
+    with pytest.raises(PluginError, match="'wide' cannot list its parameters"):
+        found.quantizer("wide")
+
+
 def test_an_interruption_by_the_user_is_passed_on_and_the_next_call_is_clean(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,10 +429,17 @@ def test_every_hook_is_called_by_some_plugin_of_ours() -> None:
     assert implemented >= set(hook_names())
 
 
-def test_finding_plugins_imports_no_tensorflow() -> None:
+@pytest.mark.parametrize(
+    ("asked", "absent"),
+    [
+        ("load_plugins().quantizer('int4')", ["tensorflow", "keras", "ai_edge_litert"]),
+        ("plugins()", ["tensorflow", "keras"]),  # ai-edge-quantizer, whose recipes are listed
+    ],
+)
+def test_finding_plugins_imports_no_tensorflow(asked: str, absent: list[str]) -> None:
     code = (
-        "import sys; from llm_tflite.plugins import plugins; plugins();"
-        "print([m for m in ('tensorflow', 'keras', 'ai_edge_litert') if m in sys.modules])"
+        f"import sys; from llm_tflite.plugins import load_plugins, plugins; {asked};"
+        f"print([m for m in {absent} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from llm_tflite.hookspecs import hookimpl
 from llm_tflite.quantization import QuantizationStrategy
 
+from .aeq import AeqRecipes
 from .float16 import Float16
 from .full_integer import FullInteger
 from .int4 import Int4
@@ -28,3 +29,4 @@ def llm_tflite_register_quantizers(register: Callable[[QuantizationStrategy], No
     register(Int4("int4_channel", block_size=0))
     register(Mixed())
     register(FullInteger())
+    register(AeqRecipes())

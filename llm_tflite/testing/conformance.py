@@ -26,6 +26,8 @@ from ..quantization import (
     check_strategy,
     describe,
     needs_calibration,
+    plan,
+    quantize,
 )
 from .matrices import Matrix, all_matrices, odd_matrices, usual_matrices
 from .models import CONTEXT, TEXTS, tiny_model
@@ -35,7 +37,7 @@ from .stored_forms import (
     difference,
     relative_error,
     scales_that_change,
-    stored,
+    weight_of,
 )
 
 # The most that a strategy may lose of `usual_matrices`, by the bits that it stores: the root mean
@@ -63,6 +65,7 @@ class QuantizerConformance:
     strategy: QuantizationStrategy
     layouts: Sequence[str] = _LAYOUTS
     relative_error: float | None = None
+    _planned: QuantizationStrategy | None = None
 
     def test_it_has_what_a_strategy_needs(self) -> None:
         """A name, ``lossless``, ``describe()`` and ``quantize()``; the claims' own settings."""
@@ -84,11 +87,29 @@ class QuantizerConformance:
 
     def test_it_describes_itself_in_json_and_always_alike(self) -> None:
         """Files are compared by their bytes, and the manifest is among them."""
-        first = self._described()
+        first = self._described(self.strategy)
         for name, values in usual_matrices().items():
             self._stored(name, "projection", values)
-        if (second := self._described()) != first:
+        if (second := self._described(self.strategy)) != first:
             raise self._broken(f"must describe itself always alike, not as {first}, then {second}")
+
+    def test_a_plan_is_always_alike_and_still_the_same_strategy(self) -> None:
+        """After ``plan()``, for strategies that have one; all matrices here make up one model."""
+        if not hasattr(self.strategy, "plan"):
+            raise SkipTest(f"{self.strategy.name!r} has no plan()")
+        before = self._described(self.strategy)
+        first, second = self._plan(), self._plan()
+        told = self._described(first)
+        if first.name != self.strategy.name or {**told, **before} != told:
+            raise self._broken(f"must describe itself after plan() as {before}, not as {told}")
+        if (again := self._described(second)) != told:
+            raise self._broken(f"must plan always alike, not as {told}, then as {again}")
+        if first.lossless != self.strategy.lossless:
+            raise self._broken("must not change what it says of `lossless` in plan()")
+        for role, name, values in self._roles(all_matrices()):
+            tensors = [self._quantized(planned, name, role, values) for planned in (first, second)]
+            if found := difference(*tensors):
+                raise self._broken(f"must plan always alike; {name} as {role}: {found} differ")
 
     def test_any_finite_matrix_can_be_stored(self) -> None:
         """Odd shapes, zeros, tiny and huge values: never refused, and zeros are no worse."""
@@ -202,7 +223,8 @@ class QuantizerConformance:
             if path.read_bytes() != again.read_bytes():
                 raise self._broken(f"must make the same file twice in the layout {layout!r}")
             said = artifact.manifest.quantization
-            described = self._described()  # A manifest may say more, such as what was measured.
+            # A manifest may say more, such as what was measured.
+            described = self._described(self.strategy)
             if (
                 said.strategy != self.strategy.name
                 or {**said.describe, **described} != said.describe
@@ -220,17 +242,35 @@ class QuantizerConformance:
         )
         return converter.convert(path)
 
-    def _described(self) -> dict[str, Any]:
+    def _described(self, strategy: QuantizationStrategy) -> dict[str, Any]:
         try:
-            return describe(self.strategy)
+            return describe(strategy)
         except QuantizationError as error:
             raise ConformanceError(str(error)) from error
 
     def _stored(self, name: str, role: Role, values: Matrix) -> QuantizedTensor:
+        """A matrix of ``all_matrices``, by a strategy that has seen all of them."""
+        if self._planned is None:
+            self._planned = self._plan()
+        return self._quantized(self._planned, name, role, values)
+
+    def _quantized(
+        self, strategy: QuantizationStrategy, name: str, role: Role, values: Matrix
+    ) -> QuantizedTensor:
         try:
-            return stored(self.strategy, role, values)
+            return quantize(strategy, weight_of(strategy, role, name, values), values)
         except QuantizationError as error:
             raise self._broken(f"must be able to store {name} as {role}; {error}") from error
+
+    def _plan(self) -> QuantizationStrategy:
+        matrices = (
+            (weight_of(self.strategy, role, name, values), values)
+            for role, name, values in self._roles(all_matrices())
+        )
+        try:
+            return plan(self.strategy, matrices)
+        except (QuantizationError, InvalidOptionError) as error:
+            raise self._broken(f"must plan for all matrices of these claims; {error}") from error
 
     def _roles(self, matrices: Mapping[str, Matrix]) -> Iterator[tuple[Role, str, Matrix]]:
         for role in ROLES:

@@ -7,13 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ..activations import ActivationStatistics, Distribution
-from ..quantization import (
-    QuantizationStrategy,
-    QuantizedTensor,
-    Weight,
-    needs_calibration,
-    quantize,
-)
+from ..quantization import QuantizationStrategy, QuantizedTensor, Weight, needs_calibration
 from .matrices import Matrix
 
 Role: TypeAlias = Literal["projection", "embedding"]
@@ -23,18 +17,13 @@ ROLES: tuple[Role, ...] = ("projection", "embedding")
 _LARGEST = 2.0**126
 
 
-def stored(strategy: QuantizationStrategy, role: Role, values: Matrix) -> QuantizedTensor:
-    """Quantize as the converter does, with statistics for a strategy that asks for them.
-
-    Raises:
-        QuantizationError: The strategy failed, or its result cannot be stored.
-    """
-    rows, columns = values.shape
+def weight_of(strategy: QuantizationStrategy, role: Role, name: str, values: Matrix) -> Weight:
+    """Say what a matrix is, as the converter does; with statistics if a strategy asks for them."""
     statistics = None
     if role == "projection" and needs_calibration(strategy):
         statistics = _statistics(values)
-    weight = Weight(f"{role} {rows}x{columns}", role, (rows, columns), statistics=statistics)
-    return quantize(strategy, weight, values)
+    rows, columns = values.shape
+    return Weight(f"{name} as {role}", role, (rows, columns), statistics=statistics)
 
 
 def _statistics(values: Matrix) -> ActivationStatistics:

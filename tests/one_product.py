@@ -29,7 +29,7 @@ def write_product(path: Path, tensor: QuantizedTensor, length: int = 1) -> None:
     model = merge([convert_signature(signature)])
     sites = take_inputs(model, {"w"})
     with path.open("w+b") as stream:
-        writer = ModelWriter(stream, 1 << 16 | 28 * rows)
+        writer = ModelWriter(stream, 1 << 16 | 32 * rows)
         WeightInjector(model, writer, sites).place("w", tensor)
         writer.finish(model)
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 _BINS = 4096  # of which half or more are in use, as the limit is the next power of two
 _USUAL = 0.9
-_LEVELS = (-128, 127)
+# Of int8 and int16.
+_LEVELS = {8: (-128, 127), 16: (-32768, 32767)}
 # Columns of a matrix whose inputs are seen together; measured in docs/measurements.md.
 _TILE = 512
 
@@ -141,30 +142,61 @@ class ActivationStatistics:
 
 @dataclass(frozen=True)
 class ActivationScale:
-    """How int8 stands for the values of one tensor: ``(integer - zero_point) * scale``.
+    """How integers stand for the values of one tensor: ``(integer - zero_point) * scale``.
 
     Attributes:
         scale: The step between two integers.
-        zero_point: The integer, in [-128, 127], that stands for 0.
+        zero_point: The integer that stands for 0: in [-128, 127] at 8 bits, 0 at 16, as TFLite's
+            specification asks: https://ai.google.dev/edge/litert/models/quantization_spec
+        bits: 8 or 16.
     """
 
     scale: float
     zero_point: int
+    bits: int = 8
 
     @classmethod
     def spanning(cls, low: float, high: float) -> ActivationScale:
-        """Return the finest one that reaches from ``low`` to ``high``, with 0 in between."""
+        """Return the finest of 8 bits from ``low`` to ``high``, with 0 in between."""
+        levels = _LEVELS[8]
         low, high = min(low, 0.0), max(high, 0.0)
-        scale = (high - low) / (_LEVELS[1] - _LEVELS[0]) or 1.0
-        zero_point = round(_LEVELS[0] - low / scale)
-        return cls(float(np.float32(scale)), int(np.clip(zero_point, *_LEVELS)))
+        scale = _step(high - low, levels[1] - levels[0])
+        zero_point = round(levels[0] - low / scale)
+        return cls(scale, int(np.clip(zero_point, *levels)))
+
+    @classmethod
+    def symmetric(cls, magnitude: float) -> ActivationScale:
+        """Return the finest of 16 bits from ``-magnitude`` to ``magnitude``."""
+        return cls(_step(magnitude, _LEVELS[16][1]), 0, 16)
 
     def problem(self) -> str | None:
         """Say why no runtime could use it, if so."""
+        if isinstance(self.bits, bool) or self.bits not in _LEVELS:
+            return f"8 or 16 bits, not {self.bits!r}"
         if not isinstance(self.scale, float) or not 0 < self.scale < np.inf:
             return f"a positive, finite scale, not {self.scale!r}"
         if isinstance(self.zero_point, bool) or not isinstance(self.zero_point, int):
             return f"a whole zero point, not {self.zero_point!r}"
-        if not _LEVELS[0] <= self.zero_point <= _LEVELS[1]:
-            return f"a zero point within {list(_LEVELS)}, not {self.zero_point}"
+        if self.bits == 16 and self.zero_point != 0:
+            return f"the zero point 0, as it has 16 bits, not {self.zero_point}"
+        if not _LEVELS[8][0] <= self.zero_point <= _LEVELS[8][1]:
+            return f"a zero point within {list(_LEVELS[8])}, not {self.zero_point}"
         return None
+
+
+def _step(width: float, count: int) -> float:
+    """A float32; 1 for the width of zeros, as the runtime refuses subnormal scales."""
+    step = float(np.float32(width / count))
+    return step if step >= np.finfo(np.float32).tiny else 1.0
+
+
+def problem_of_scales(**scales: object) -> str | None:
+    """Say why no product could have these scales of what goes in and comes out, if so."""
+    bits = set()
+    for name, scale in scales.items():
+        if not isinstance(scale, ActivationScale):
+            return f"an ActivationScale as {name}, not {type(scale).__name__}"
+        if problem := scale.problem():
+            return f"as {name} {problem}"
+        bits.add(scale.bits)
+    return f"the same number of bits as {' and '.join(scales)}" if len(bits) > 1 else None

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, cast
 import numpy as np
 import numpy.typing as npt
 
-from .activations import ActivationScale, ActivationStatistics, Moments
+from .activations import ActivationScale, ActivationStatistics, Moments, problem_of_scales
 from .errors import InvalidOptionError, MissingDependencyError, QuantizationError
 
 PLUGIN_NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)
@@ -84,8 +84,8 @@ class QuantizedTensor:
             ``"static"`` when it shall multiply integers between ``input`` and ``output`` (8 bits,
             a scale per row).
         note: Why this matrix was kept at more bits than its strategy promises, if it was.
-        input: How int8 stands for what is multiplied with the matrix; for ``"static"`` only.
-        output: How int8 stands for what comes out.
+        input: How integers stand for what is multiplied with the matrix; for ``"static"`` only.
+        output: How integers of as many bits stand for what comes out.
     """
 
     values: npt.NDArray[Any]
@@ -147,12 +147,8 @@ class QuantizedTensor:
             )
         if self.bits != 8 or self.block_size:
             return "must have 8 bits and one scale per row, as its activations are 'static'"
-        for name, scale in scales.items():
-            if not isinstance(scale, ActivationScale):
-                return f"must have an ActivationScale as {name}, not {_kind(scale)}"
-            if problem := scale.problem():
-                return f"must have, as {name}, {problem}"
-        return None
+        problem = problem_of_scales(**scales)
+        return f"must have {problem}" if problem else None
 
     def _float_problem(self) -> str | None:
         if self.scales is not None or self.block_size:

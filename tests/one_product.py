@@ -43,7 +43,7 @@ def _write(path: Path, tensor: QuantizedTensor, spec: Any, operation: Any) -> No
     model = merge([convert_signature(signature)])
     sites = take_inputs(model, {"w"})
     with path.open("w+b") as stream:
-        writer = ModelWriter(stream, 1 << 16 | 28 * rows)
+        writer = ModelWriter(stream, 1 << 16 | 32 * rows)
         WeightInjector(model, writer).place(sites["w"], tensor)
         writer.finish(model)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from material import gpt2_vocabulary, smollm2_gguf
+from official_engine import official_texts, same_text
 
 import llm_tflite as lt
 
@@ -102,7 +100,8 @@ def test_greedy_tokens_and_logits_equal_keras_and_the_official_engine(converted:
     assert difference < 1e-3
     distinct = {token for reference in references for token in reference}
     assert len(distinct) > 100, "references that repeat themselves show nothing"
-    assert _official_texts(converted.path, texts) == [True] * len(PROMPTS)
+    official = official_texts(converted.path, PROMPTS, NEW_TOKENS)
+    assert list(map(same_text, texts, official)) == [True] * len(PROMPTS)
 
 
 def _largest_logit_difference(model: Any, interpreter: lt.Interpreter, tokens: list[int]) -> float:
@@ -122,37 +121,3 @@ def _largest_logit_difference(model: Any, interpreter: lt.Interpreter, tokens: l
         cache = outputs
         difference = max(difference, float(np.abs(logits - forward[position]).max()))
     return difference
-
-
-def _official_texts(path: Path, texts: list[str]) -> list[bool]:
-    """Whether LiteRT-LM's engine, in a process of its own, writes the same texts.
-
-    The engine stops at stop tokens, which these texts may contain or not: the shorter one decides.
-    """
-    code = """
-import json, sys
-import litert_lm
-litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
-path, prompts, tokens = json.load(sys.stdin)
-backend = litert_lm.Backend.CPU(thread_count=2)
-options = {"apply_prompt_template": False, "max_output_tokens": tokens}
-texts = []
-with litert_lm.Engine(path, backend=backend, cache_dir=":memory") as engine:
-    for prompt in prompts:
-        with engine.create_session(**options) as session:
-            session.run_prefill([prompt])
-            texts.append(session.run_decode().texts[0])
-print(json.dumps(texts))
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        input=json.dumps([str(path), PROMPTS, NEW_TOKENS]),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    official = json.loads(result.stdout.splitlines()[-1])
-    return [
-        bool(theirs) and (ours.startswith(theirs) or theirs.startswith(ours))
-        for ours, theirs in zip(texts, official, strict=True)
-    ]

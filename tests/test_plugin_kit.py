@@ -18,6 +18,7 @@ from llm_tflite.errors import ConformanceError, InvalidOptionError, Quantization
 from llm_tflite.plugins import load_plugins, plugins
 from llm_tflite.quantization import QuantizedTensor
 from llm_tflite.quantizers.full_integer import FullInteger
+from llm_tflite.quantizers.full_integer_int16 import FullIntegerInt16
 from llm_tflite.quantizers.int8 import Int8
 from llm_tflite.testing import QuantizerConformance, check_quantizer, tiny_model
 
@@ -46,6 +47,10 @@ class TestFourBits(QuantizerConformance):
 class TestCalibratedStrategy(QuantizerConformance):
     # Random weights have no taste: what is chosen is not what these claims ask.
     strategy = FullInteger(least_agreement=0.5)
+
+
+class TestSixteenBitsOfActivations(QuantizerConformance):
+    strategy = FullIntegerInt16(least_agreement=0.5)
 
 
 def test_the_example_of_the_page_conforms_as_the_page_says() -> None:

@@ -28,7 +28,7 @@ from llm_tflite.quantizers.int8 import Int8
 
 BUILTINS = [
     "none", "float16", "dynamic_range", "weight_only_int8", "int4", "int4_block32", "int4_block64",
-    "int4_block128", "int4_channel", "mixed", "full_integer",
+    "int4_block128", "int4_channel", "mixed", "full_integer", "full_integer_int16",
     # As many recipes as the installed package has (test_aeq.py).
     *(name for name in load_plugins().quantizer_names() if name.startswith("aeq")),
 ]  # fmt: skip

@@ -46,6 +46,7 @@ INT8 = QuantizedTensor(np.ones((3, 64), np.int8), 8, np.ones(3, np.float32))
 INT4 = QuantizedTensor(np.ones((3, 64), np.int8), 4, np.ones((3, 2), np.float32), block_size=32)
 FLOAT = QuantizedTensor(VALUES, 32)
 SCALE = ActivationScale(0.5, -3)
+WIDE = ActivationScale(0.5, 0, bits=16)
 STATIC = replace(INT8, activations="static", input=SCALE, output=SCALE)
 
 
@@ -89,9 +90,12 @@ def _with_value(tensor: QuantizedTensor, value: float) -> QuantizedTensor:
         (replace(INT8, scales=np.full(3, np.nan, np.float32)), "positive, finite scales"),
         (replace(INT8, input=SCALE), "no input scale unless activations are 'static'"),
         (replace(STATIC, output=None), "must have an ActivationScale as output, not NoneType"),
-        (replace(STATIC, input=ActivationScale(0.0, 0)), "as input, a positive, finite scale"),
-        (replace(STATIC, input=ActivationScale(np.inf, 0)), "as input, a positive, finite scale"),
+        (replace(STATIC, input=ActivationScale(0.0, 0)), "as input a positive, finite scale"),
+        (replace(STATIC, input=ActivationScale(np.inf, 0)), "as input a positive, finite scale"),
         (replace(STATIC, output=ActivationScale(1.0, 128)), r"zero point within \[-128, 127\]"),
+        (replace(STATIC, input=WIDE), "must have the same number of bits as input and output"),
+        (replace(STATIC, input=ActivationScale(1.0, 3, 16)), "the zero point 0, as it has 16 bits"),
+        (replace(STATIC, output=ActivationScale(1.0, 0, 4)), "as output 8 or 16 bits, not 4"),
         (replace(STATIC, output=ActivationScale(1.0, 0.5)), "a whole zero point, not 0.5"),  # type: ignore[arg-type]
         (replace(INT4, activations="static", input=SCALE, output=SCALE), "must have 8 bits and"),
         (replace(FLOAT, activations="static", input=SCALE, output=SCALE), "must have 8 bits and"),

@@ -45,7 +45,8 @@ def relative_error(values: Matrix, restored: Matrix) -> float:
 
 
 def test_these_are_the_built_in_strategies() -> None:
-    assert load_plugins().quantizer_names()[: len(NAMES) + 1] == [*NAMES, "full_integer"]
+    calibrated = ["full_integer", "full_integer_int16"]
+    assert load_plugins().quantizer_names()[: len(NAMES) + 2] == [*NAMES, *calibrated]
     assert [load_plugins().quantizer(name).lossless for name in NAMES] == [True] + [False] * 9
     assert all(describe(load_plugins().quantizer(name)) for name in NAMES)
 

@@ -122,10 +122,10 @@ def write_model(
 
 
 def _head_capacity(skeleton_size: int, weights: Sequence[WeightInput]) -> int:
-    # A float32 scale and an int64 zero point for each row, the same and an int32 value for its
+    # A float32 scale and an int64 zero point for each row, the same and an int64 value for its
     # bias, and what the tables around them take; products of integers have twice the tensors.
     rows = sum(weight.shape[0] for weight in weights)
-    return skeleton_size * 2 + 28 * rows + 4096 * len(weights)
+    return skeleton_size * 2 + 32 * rows + 4096 * len(weights)
 
 
 def _quantized(

@@ -10,6 +10,7 @@ from llm_tflite.quantization import QuantizationStrategy
 from .aeq import AeqRecipes
 from .float16 import Float16
 from .full_integer import FullInteger
+from .full_integer_int16 import FullIntegerInt16
 from .int4 import Int4
 from .int8 import Int8
 from .mixed import Mixed
@@ -29,4 +30,5 @@ def llm_tflite_register_quantizers(register: Callable[[QuantizationStrategy], No
     register(Int4("int4_channel", block_size=0))
     register(Mixed())
     register(FullInteger())
+    register(FullIntegerInt16())
     register(AeqRecipes())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llm_tflite.activations import ActivationScale, Distribution
+from llm_tflite.activations import ActivationScale, ActivationStatistics, Distribution
 from llm_tflite.errors import QuantizationError
 from llm_tflite.quantization import JSON, QuantizedTensor, Weight, row_chunks
 
@@ -55,6 +55,7 @@ class FullInteger:
             "bits": 8,
             "granularity": "row",
             "activations": "static",
+            "activation_bits": 8,
             "input_ranges": "least squared error",
             "output_ranges": "smallest and largest value",
             "coarsest_step": self.coarsest_step,
@@ -63,16 +64,11 @@ class FullInteger:
 
     def quantize(self, weight: Weight, values: npt.NDArray[np.float32]) -> QuantizedTensor:
         """Return ``values`` in int8 with the scales of what goes in and comes out."""
-        integers, scales = _rows(values)
-        if weight.statistics is None:
-            if weight.role == "projection" or weight.tied:
-                raise QuantizationError(
-                    f"expected the calibration texts to reach every matrix; {weight.name!r} was "
-                    "multiplied with nothing: use the quantizer 'dynamic_range' for this model"
-                )
+        integers, scales = int8_rows(values)
+        if (seen := statistics_of(weight)) is None:
             return QuantizedTensor(integers, bits=8, scales=scales)
-        source = least_error(weight.statistics.input)
-        step = source.scale / weight.statistics.input.usual_magnitude
+        source = least_error(seen.input)
+        step = source.scale / seen.input.usual_magnitude
         if self.coarsest_step is not None and step > self.coarsest_step:
             note = (
                 f"a step of its input is {step:.2g} of the usual magnitude: quantized at run time"
@@ -86,11 +82,28 @@ class FullInteger:
             scales=scales,
             activations="static",
             input=source,
-            output=ActivationScale.spanning(*weight.statistics.output.span),
+            output=ActivationScale.spanning(*seen.output.span),
         )
 
 
-def _rows(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def statistics_of(weight: Weight) -> ActivationStatistics | None:
+    """Return what calibration saw of a matrix; None for a table whose rows are looked up only.
+
+    Raises:
+        QuantizationError: It is multiplied, and calibration did not reach it.
+    """
+    if weight.statistics is None and (weight.role == "projection" or weight.tied):
+        raise QuantizationError(
+            f"expected the calibration texts to reach every matrix; {weight.name!r} was "
+            "multiplied with nothing: use the quantizer 'dynamic_range' for this model"
+        )
+    return weight.statistics
+
+
+def int8_rows(
+    values: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Round each row to multiples of its scale, within [-127, 127]; returns the scales too."""
     largest = np.concatenate([np.abs(values[rows]).max(axis=1) for rows in row_chunks(values)])
     largest = np.maximum(largest, largest.max() * _SMALLEST_ROW)
     scale = np.maximum(largest / _LARGEST, _SMALLEST_SCALE)

@@ -1,9 +1,9 @@
 """Keys and values in the types that caches may have: to float32, from it, and multiplied.
 
-No delegate is known to multiply with float16 or int8 that was written a moment ago (XNNPACK answers
-such a product of int8 with zeros, ``docs/measurements.md``). So a product reads the cache through
-one CAST, which makes a copy of one layer's keys or values in float32. Scales of int8 never touch
-that copy: ``q . (s k) = s (q . k)``, and those of values go to the weights of the softmax.
+A product of activations with an int8 cache as it is comes out as zeros in the runtime
+(``docs/measurements.md``). So a product reads a cache through one CAST, which makes a copy of one
+layer's keys or values in float32. Scales of int8 never touch that copy: ``q . (s k) = s (q . k)``,
+and those of values go to the weights of the softmax.
 """
 
 from __future__ import annotations

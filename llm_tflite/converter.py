@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # The options of each layout; `Converter` describes them.
 LAYOUT_OPTIONS = {
-    "prefill_decode": ("context_length", "prefill_lengths"),
+    "prefill_decode": ("context_length", "prefill_lengths", "cache_dtype"),
     "generate": ("max_length", "text", "sampling"),
     "forward": ("max_length",),
 }
@@ -73,6 +73,10 @@ class Converter:
             these; a small one among them lets the last slots of the context be used. A model with
             states, whose calls are never padded, has ``prefill_1`` as well; one that reads a prompt
             in both directions, and so in one call, has one for ``context_length`` tokens.
+        cache_dtype: (prefill_decode) The type in which keys and values are kept between calls:
+            ``"float32"``, the default; ``"float16"``, half of that memory; ``"int8"``, a quarter,
+            with a scale per token and head (``cache_types.py``). Attention computes in float32 on
+            a copy of one layer's at a time. States stay float32; the manifest names every type.
         max_length: (generate, forward) Tokens of prompt and answer together, or of a text with its
             padding; by default the preprocessor's ``sequence_length``, as in Keras, and without a
             preprocessor as for ``context_length``.
@@ -99,6 +103,7 @@ class Converter:
         tokenization: Tokenization = "keras",
         context_length: int | None = None,
         prefill_lengths: Sequence[int] | None = None,
+        cache_dtype: str | None = None,
         max_length: int | None = None,
         text: str | None = None,
         sampling: Sampling | None = None,
@@ -107,6 +112,7 @@ class Converter:
         options = {
             "context_length": context_length,
             "prefill_lengths": prefill_lengths,
+            "cache_dtype": cache_dtype,
             "max_length": max_length,
             "text": text,
             "sampling": sampling,
@@ -220,7 +226,7 @@ class Converter:
             library=Library("llm_tflite", __version__),
             layout=self._plan.layout,
             model=self._plan.facts(parameters),
-            cache=tuple(CacheBuffer(t.name, t.shape, "float32", t.slot_axis) for t in core.cache),
+            cache=tuple(CacheBuffer(t.name, t.shape, t.dtype, t.slot_axis) for t in core.cache),
             tokens=Tokens(
                 start=tokenizer.start if tokenizer else None,
                 stop=tuple(tokenizer.stop) if tokenizer else (),

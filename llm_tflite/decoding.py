@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .cache_types import cache_values, size_axis
 from .chunk_plan import ChunkStep, plan_chunks, plan_whole
 from .errors import IncompatibleArtifactError
 from .manifest import CacheBuffer, Manifest
@@ -194,13 +196,16 @@ class DecodingState:
             self._caches[self._slots][cache.name].write(values)
 
     def filled(self, cache: CacheBuffer) -> npt.NDArray[np.float32]:
-        """What a cache holds of the tokens so far: its shape with S = ``position``, or a state."""
+        """What a cache holds of the tokens so far, as numbers: S is ``position``, or a state."""
         shape = cache_shape(cache, self.position)
-        return self._read(cache, self._slots)[tuple(map(slice, shape))].copy()
+        stored = self._read(cache, self._slots)[tuple(map(slice, shape))]
+        if cache.slot_axis is None:
+            return stored.copy()
+        return cache_values(stored, cache.dtype, size_axis(cache.shape, cache.slot_axis))
 
-    def _read(self, cache: CacheBuffer, slots: int) -> npt.NDArray[np.float32]:
+    def _read(self, cache: CacheBuffer, slots: int) -> npt.NDArray[Any]:
         shape = cache_shape(cache, slots)
-        values: npt.NDArray[np.float32] = self._caches[slots][cache.name].read(
+        values: npt.NDArray[Any] = self._caches[slots][cache.name].read(
             math.prod(shape), cache.dtype
         )
         return values.reshape(shape)

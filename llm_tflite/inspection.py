@@ -196,7 +196,9 @@ def _lines(inspection: Inspection) -> Iterator[str]:
     if manifest := inspection.manifest:
         model, quantization = manifest.model, manifest.quantization
         yield f"  model       {model.class_}, {each}"
-        yield f"  context     {model.context_length:,} tokens, {manifest.cache_bytes:,} bytes"
+        types = ", ".join(dict.fromkeys(buffer.dtype for buffer in manifest.cache))
+        cache = f"{manifest.cache_bytes:,} bytes" + (f" of {types}" if types else "")
+        yield f"  context     {model.context_length:,} tokens, {cache}"
         yield f"  quantizer   {quantization.strategy}"
         for note, count in Counter(w.note for w in quantization.weights if w.note).items():
             yield f"              {count} weights: {note}"

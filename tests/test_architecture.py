@@ -20,6 +20,7 @@ FLOORS = {
     "files": 0,
     "progress": 0,
     "completion": 0,
+    "cache_types": 0,
     "chunk_plan": 0,
     "signature_names": 0,
     "split_regexes": 0,

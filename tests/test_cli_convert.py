@@ -35,6 +35,7 @@ def saved(gpt2: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_saved_model_becomes_a_file(command: Command, saved: Path, tmp_path: Path) -> None:
     target = tmp_path / "tiny.litertlm"
     options = ("--quantizer", "int4", "--context-length", 32, "--prefill-lengths", "4,8")
+    options += ("--cache-dtype", "int8")
     code, out, err = command("convert", "--keras", saved / "model.keras", "-o", target, *options)
     assert code == 0, err
     assert f"{target}: {target.stat().st_size:,} bytes" in out
@@ -43,6 +44,7 @@ def test_a_saved_model_becomes_a_file(command: Command, saved: Path, tmp_path: P
     assert manifest.quantization.strategy == "int4"
     assert manifest.model.context_length == 32
     assert manifest.model.prefill_lengths == (4, 8)
+    assert {buffer.dtype for buffer in manifest.cache} == {"int8"}
 
 
 def test_a_preset_folder_becomes_a_file_and_json_says_what_is_in_it(

@@ -7,6 +7,7 @@ import json
 from time import perf_counter
 from typing import Any, TextIO
 
+from ..cache_types import CACHE_TYPES
 from ..converter import LAYOUT_OPTIONS, Converter, check_options
 from ..files import check_target
 from ..plugins import load_plugins
@@ -22,6 +23,7 @@ _NUMBERS: dict[str, Any] = {"metavar": "N,N,...", "type": numbers}
 _LAYOUT_ARGUMENTS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("context_length", "--context-length", "tokens of prompt and answer together", _N),
     ("prefill_lengths", "--prefill-lengths", "for example 8,32,128", _NUMBERS),
+    ("cache_dtype", "--cache-dtype", "default: float32", {"choices": CACHE_TYPES}),
     ("max_length", "--max-length", "tokens of the whole text", _N),
     ("text", "--text", "in and out; default: bytes", {"choices": ("bytes", "string")}),
     ("sampling", "--top-k", "draw from the N best tokens; default: 1", _N),

@@ -19,6 +19,7 @@ from ..runtime import RuntimeModel, return_freed_memory
 from ..signature_names import Variant, prefill_ladder
 from ..tracing.reference import keras_logits
 from .agreement import (
+    CACHE_TOLERANCES,
     Choices,
     Logits,
     choices_begin,
@@ -50,7 +51,8 @@ def check_caches(
         manifest: What the file will say of itself.
         model: The Keras model.
         prompt: Token ids to begin with; random ones where there is no tokenizer to make some.
-        lossless: Whether the weights are stored as they are, so that only rounding may differ.
+        lossless: Whether the weights are stored as they are, so that only rounding may differ: as
+            much as the type of the caches explains.
 
     Returns:
         The figures, for the manifest.
@@ -136,7 +138,7 @@ class _CacheCheck:
         self._path = path
         self._manifest = manifest
         self._facts = manifest.model
-        self._lossless = lossless
+        self._agreement = (lossless, max(CACHE_TOLERANCES[c.dtype] for c in manifest.cache))
 
     def answer(self, prompt: Sequence[int], length: int | None = None) -> _Answer:
         """Read a prompt and go on greedily.
@@ -169,7 +171,7 @@ class _CacheCheck:
         """
         theirs = keras_logits(model, answer.tokens, prompt_tokens=answer.prompt_tokens)
         theirs = theirs[-len(answer.logits) :]
-        return compare_logits("Keras' forward pass", theirs, answer.logits, self._lossless)
+        return compare_logits("Keras' forward pass", theirs, answer.logits, *self._agreement)
 
     def prompts(self, model: Any) -> dict[str, Any]:
         """Compare each prefill graph for the whole context with Keras, on a prompt to fill it."""
@@ -224,7 +226,7 @@ class _CacheCheck:
         expected, found = (self._read(*variant, tokens) for variant in (reference, tested))
         found = {name: values for name, values in found.items() if name in expected}
         names = self._facts.signature_name(*reference), self._facts.signature_name(*tested)
-        return compare_caches(names, expected, found, self._lossless)
+        return compare_caches(names, expected, found, *self._agreement)
 
     def _check_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
         """Compare what comes after a full cache, as decoding says it and as reading a prompt."""
@@ -236,7 +238,7 @@ class _CacheCheck:
             decoded = state.decode(tokens[-1])
             read = state.read(tokens, lengths=lengths)
         name = self._facts.signature_name(length, slots)
-        return compare_logits(name, read[None], decoded[None], self._lossless)
+        return compare_logits(name, read[None], decoded[None], *self._agreement)
 
     def _compare_last_slot(self, slots: int, length: int | None) -> dict[str, Any]:
         """Compare what decoding says with a short cache in its last slot and with all slots.
@@ -251,7 +253,7 @@ class _CacheCheck:
                 state.position = slots - 1
                 logits.append(state.decode(last)[None])
         whole, short = logits
-        return compare_logits("decode", whole, short, self._lossless)
+        return compare_logits("decode", whole, short, *self._agreement)
 
     def _read(self, length: int | None, slots: int | None, tokens: list[int]) -> dict[str, Logits]:
         """What a graph makes of a prompt: caches, and logits if it gives some.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..cache_types import check_cache_type
 from ..errors import InvalidOptionError
 from ..layouts.core import CoreModel
 from ..layouts.prefill_decode import write_prefill_decode
@@ -38,6 +39,7 @@ class PrefillDecodePlan:
         *,
         context_length: int | None = None,
         prefill_lengths: Sequence[int] | None = None,
+        cache_dtype: str = "float32",
     ) -> None:
         """Choose what was not given; see ``Converter``."""
         if context_length is None:
@@ -47,7 +49,7 @@ class PrefillDecodePlan:
         self._context_length = checked_length("context_length", context_length)
         self._prefill_lengths = _checked_ladder(prefill_lengths, self._context_length)
         check_context(model, "context_length", self._context_length)
-        self._cache = learn_cache(model, self._context_length)
+        self._cache = learn_cache(model, self._context_length, check_cache_type(cache_dtype))
         if self._cache.exact_prefill:  # for LiteRT-LM and the end of a prompt
             self._prefill_lengths = tuple(sorted({1, *self._prefill_lengths}))
         if self._cache.prefix_prefill:  # one call reads the whole of any prompt

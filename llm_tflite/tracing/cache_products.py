@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from .cache_view import CacheView
 from .einsum import Equation, is_identity, permutation
+from .stored_caches import product
 
 
 def matmul_equation(axes: str) -> Equation | None:
@@ -59,16 +60,15 @@ def cache_product(
     other = tf.reshape(other, [dims[batch], kv_heads, flat_rows, dims[contracted]])
     # Keys are [.., S, D] and values [.., D, S], so that attention contracts either's last axis.
     last = size if view.tensor.kind == "key" else sequence
-    if flat_rows == 1 and contracted == last:
-        # XNNPACK packs the whole right operand of a product, for one row as for many.
-        product = tf.expand_dims(tf.reduce_sum(other * stored, axis=-1), 2)
-    else:
-        product = tf.matmul(other, stored, transpose_b=contracted == last)
+    tensor = view.tensor
+    result_rows = product(
+        other, stored, tensor.dtype, axis=tensor.size_axis, last=contracted == last
+    )
 
-    dims[free] = product.shape[-1]
+    dims[free] = result_rows.shape[-1]
     order = "".join([batch, head, *rows, free])
     if set(order) != set(result):
         return None
-    product = tf.reshape(product, [dims[label] for label in order])
+    made = tf.reshape(result_rows, [dims[label] for label in order])
     axes = permutation(order, result)
-    return product if is_identity(axes) else tf.transpose(product, axes)
+    return made if is_identity(axes) else tf.transpose(made, axes)

@@ -11,7 +11,8 @@ import inspect
 from dataclasses import replace
 from typing import Any
 
-from ..errors import UnsupportedModelError
+from ..cache_types import CacheType
+from ..errors import InvalidOptionError, UnsupportedModelError
 from .fold import fold
 from .prefix import reads_prefix
 from .probe import Cache, CacheStructure, probe_cache
@@ -22,12 +23,35 @@ from .states import CompositeCache
 _TOKENS = 2
 
 
-def learn_cache(model: Any, context_length: int) -> Cache:
+def learn_cache(model: Any, context_length: int, dtype: CacheType = "float32") -> Cache:
     """Say which cache a model needs for a context of ``context_length`` tokens.
 
+    Args:
+        model: The Keras model.
+        context_length: Slots of its keys and values.
+        dtype: The type in which they are stored.
+
     Raises:
-        UnsupportedModelError: The model has no cache of a form known here.
+        UnsupportedModelError: The model has no cache of a form known here, or does with it what the
+            type does not allow.
+        InvalidOptionError: The model has states alone, and they would be in another type.
     """
+    cache = _learned(model, context_length)
+    if dtype == "float32":
+        return cache
+    if all(tensor.slot_axis is None for tensor in cache.tensors):
+        raise InvalidOptionError(
+            f"{type(model).__name__} keeps states and neither keys nor values; states are float32 "
+            f"in every file: leave cache_dtype={dtype!r} out"
+        )
+    cache = cache.with_dtype(dtype)
+    record(
+        model, cache, min(_TOKENS, cache.slots), logits=False, head=None
+    )  # refused here or never
+    return cache
+
+
+def _learned(model: Any, context_length: int) -> Cache:
     cache = probe_cache(model, context_length)
     if isinstance(cache, CompositeCache):
         recorded = record(model, cache, 1, logits=False, head=None)

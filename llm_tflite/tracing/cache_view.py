@@ -54,11 +54,14 @@ class CacheView:
         return self.axes.replace("1", "").replace("g", "")
 
     def visible(self) -> tf.Tensor | None:
-        """The stored form of what is seen; None where more is seen than is stored."""
+        """The stored form of what is seen.
+
+        None where more is seen than is stored, or a part of heads that end in their scales.
+        """
         extent, stored = self.extent, self.tensor.stored_extent
         if extent == stored:
             return self.stored
-        if extent[0] > stored[0] or extent[1] > stored[1]:
+        if extent[0] > stored[0] or extent[1] > stored[1] or self.tensor.dtype == "int8":
             return None
         ends = dict(zip("hd", extent, strict=True))
         order = "".join(self.tensor.axes[axis] for axis in self.tensor.permutation)

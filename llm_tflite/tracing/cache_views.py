@@ -2,7 +2,7 @@
 
 Keys are stored ``[1, Hkv, S, D]`` and values ``[1, Hkv, D, S]``, the layout that needs no
 transposed copy in either product of attention (``docs/architecture.md``). What is not recognised
-here reads the logical tensor, a plain transposition: slower, and as right.
+here reads the logical tensor, a plain transposition in float32: slower, and as right.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.framework import tensor_util
 
+from ..errors import UnsupportedModelError
 from .cache_products import cache_product, matmul_equation
 from .cache_view import CacheView
 from .einsum import Equation
 from .probe import CacheTensor
+from .stored_caches import decoded, encoded
 
 Op = Callable[..., Any]
 
@@ -48,7 +50,8 @@ class CacheViews:
         self, stored: tf.Tensor, tensor: CacheTensor, written: tuple[int, int] = (0, 0)
     ) -> tf.Tensor:
         """Return the logical form of a stored cache; using it is using the cache."""
-        logical = tf.transpose(stored, tensor.inverse_permutation)
+        numbers = decoded(stored, tensor.dtype, tensor.size_axis)
+        logical = tf.transpose(numbers, tensor.inverse_permutation)
         if tensor.extent is not None:  # what is never written is zeros, as in Keras
             sizes = zip(tensor.logical_shape, logical.shape, strict=True)
             logical = tf.pad(logical, [[0, whole - part] for whole, part in sizes])
@@ -60,7 +63,10 @@ class CacheViews:
         view = self._find(logical)
         if view is not None and view.untouched and view.tensor.shape == tensor.shape:
             return view.stored
-        return tf.transpose(logical, tensor.permutation)[tuple(map(slice, tensor.shape))]
+        if tensor.dtype == "int8":  # rounded again at every token, old ones would fade
+            raise _not_in_place(tensor)
+        numbers = tf.transpose(logical, tensor.permutation)[tuple(map(slice, tensor.shape))]
+        return encoded(numbers, tensor.dtype, tensor.size_axis)
 
     def written(self, logical: tf.Tensor, tensor: CacheTensor) -> tuple[int, int]:
         """Return how many heads, and how much of each, a call writes to at most."""
@@ -92,7 +98,10 @@ class CacheViews:
             )
         axes = tensor.permutation
         starts = tf.stack([tf.cast(start_indices[axis], tf.int32) for axis in axes])
-        result = xla.dynamic_update_slice(view.stored, tf.transpose(updates, axes), starts)
+        if tensor.dtype == "int8" and updates.shape[size] != tensor.stored_extent[1]:
+            raise _not_in_place(tensor)  # a head has one scale
+        numbers = encoded(tf.transpose(updates, axes), tensor.dtype, tensor.size_axis)
+        result = xla.dynamic_update_slice(view.stored, numbers, starts)
         return self.register(tf.ensure_shape(result, tensor.shape), tensor, written)
 
     def repeat(self, original: Op, x: Any, repeats: Any, axis: int | None = None) -> Any:
@@ -171,6 +180,13 @@ class CacheViews:
         scores = keras.ops.einsum("bqhd,bkhd->bhqk", query * scale, key)
         weights = keras.layers.Softmax(dtype="float32")(scores, mask)
         return keras.ops.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def _not_in_place(tensor: CacheTensor) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"cache_dtype='int8' needs a model that writes whole heads to its cache, once for each "
+        f"token; this one writes to {tensor.name} in another way: use 'float16' or 'float32'"
+    )
 
 
 def source(tensor: tf.Tensor) -> tf.Tensor:

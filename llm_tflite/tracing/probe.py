@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import tensorflow as tf
 
+from ..cache_types import CacheType, stored_size
 from ..errors import UnsupportedModelError
 from .states import CachePart, CompositeCache, StateStack
 from .unseen_image import UnseenImage
@@ -34,6 +35,7 @@ class CacheTensor:
         logical_shape: The form that Keras code sees, ``(1, S, Hkv, D)`` or ``(1, Hkv, S, D)``.
         axes: What its axes are, ``"bshd"`` or ``"bhsd"``.
         extent: Heads and head size that the layer fills, where Keras gives it more; else None.
+        dtype: The type in which it is stored; Keras sees float32.
     """
 
     name: str
@@ -41,6 +43,7 @@ class CacheTensor:
     logical_shape: tuple[int, int, int, int]
     axes: str = "bshd"
     extent: tuple[int, int] | None = None
+    dtype: CacheType = "float32"
 
     @property
     def slots(self) -> int:
@@ -55,7 +58,7 @@ class CacheTensor:
 
     @property
     def stored_extent(self) -> tuple[int, int]:
-        """Heads and head size that are stored."""
+        """Heads and head size that are stored, without what int8 adds to a head."""
         return self.extent or self.whole_extent
 
     @property
@@ -74,9 +77,16 @@ class CacheTensor:
         return _STORED_AXES[self.kind].index("s")
 
     @property
+    def size_axis(self) -> int:
+        """The axis of ``shape`` along which the numbers of one head and token lie."""
+        return _STORED_AXES[self.kind].index("d")
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        """Stored form: keys ``(1, Hkv, S, D)``, values ``(1, Hkv, D, S)``."""
-        sizes = dict(zip("bshd", (1, self.slots, *self.stored_extent), strict=True))
+        """Stored form: keys ``(1, Hkv, S, D)``, values ``(1, Hkv, D, S)``; D + 1 in int8."""
+        heads, size = self.stored_extent
+        size = stored_size(size, self.dtype)
+        sizes = dict(zip("bshd", (1, self.slots, heads, size), strict=True))
         return tuple(sizes[axis] for axis in _STORED_AXES[self.kind])
 
     def with_slots(self, slots: int) -> CacheTensor:
@@ -94,7 +104,6 @@ class CacheStructure:
     Attributes:
         places: Keys and values, layer by layer, as Keras has them.
         stacked: True for one tensor ``[1, L, 2, ...]``, False for a tuple of ``(key, value)``.
-        dtype: Element type, always ``float32`` today.
         unused: Names of those that carry nothing from call to call: layers that read another
             layer's keys and values have a place in the cache all the same.
         explicit_mask: Whether the model must be told that every slot holds a real token.
@@ -103,7 +112,6 @@ class CacheStructure:
 
     places: tuple[CacheTensor, ...]
     stacked: bool
-    dtype: tf.DType
     unused: frozenset[str] = frozenset()
     explicit_mask: bool = False
     prefix_prefill: bool = False
@@ -126,6 +134,10 @@ class CacheStructure:
     def with_slots(self, slots: int) -> CacheStructure:
         """Return the same structure for a context of another length."""
         return replace(self, places=tuple(place.with_slots(slots) for place in self.places))
+
+    def with_dtype(self, dtype: CacheType) -> CacheStructure:
+        """Return the same structure, stored in another type."""
+        return replace(self, places=tuple(replace(place, dtype=dtype) for place in self.places))
 
     def pack(self, tensors: Mapping[str, Any]) -> Any:
         """Nest per-layer logical tensors the way that ``call_with_cache`` expects them."""
@@ -240,7 +252,7 @@ def _composite(
         number = len(parts) - stacks[: len(parts)].count(True)
         parts.append(StateStack.of(number, stacks.count(False), shape, layers))
     nest = list if isinstance(cache, list) else tuple
-    return CompositeCache(tuple(parts), nest, context_length, tf.float32)
+    return CompositeCache(tuple(parts), nest, context_length)
 
 
 def _describe(cache: Any, context_length: int, model_name: str) -> CacheStructure:
@@ -273,4 +285,4 @@ def _describe(cache: Any, context_length: int, model_name: str) -> CacheStructur
         )
         for i, shape in enumerate(leaves)
     )
-    return CacheStructure(tensors, stacked=stacked, dtype=tf.float32)
+    return CacheStructure(tensors, stacked=stacked)

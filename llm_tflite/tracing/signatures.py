@@ -208,7 +208,7 @@ def record(model: Any, cache: Cache, length: int, *, logits: bool, head: str | N
             inputs["logits_row"] = _input("logits_row", (1,), tf.int32)
         row = inputs.get("logits_row")
         for tensor in cache.tensors:
-            inputs[tensor.name] = _input(tensor.name, tensor.shape, cache.dtype)
+            inputs[tensor.name] = _input(tensor.name, tensor.shape, tf.as_dtype(tensor.dtype))
         caches, tokens, position = CacheViews(), inputs["tokens"], inputs["input_pos"][0]
         slotted = [tensor for tensor in cache.tensors if isinstance(tensor, CacheTensor)]
         states = [tensor for tensor in cache.tensors if isinstance(tensor, StateTensor)]
@@ -218,7 +218,7 @@ def record(model: Any, cache: Cache, length: int, *, logits: bool, head: str | N
             mask = prefix_mask(inputs["input_pos"], cache.slots)
         with through_views(weights, caches), cached_paths(model):
             logical = {t.name: caches.register(inputs[t.name], t) for t in slotted}
-            begun = tf.cast(position > 0, cache.dtype)
+            begun = tf.cast(position > 0, tf.float32)
             logical |= {t.name: inputs[t.name] * begun for t in states}
             packed = cache.pack(logical)
             scores, updated = cached_call(model, tokens, packed, position, mask)

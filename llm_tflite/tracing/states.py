@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 
 import tensorflow as tf
 
+from ..cache_types import CacheType
+
 
 class CarriedTensor(Protocol):
     """One tensor of a cache."""
@@ -31,6 +33,10 @@ class CarriedTensor(Protocol):
     def slot_axis(self) -> int | None:
         """The axis of ``shape`` along which tokens lie; None where all of them share it."""
 
+    @property
+    def dtype(self) -> CacheType:
+        """The type in which it is stored."""
+
 
 class CachePart(Protocol):
     """Some tensors of a cache, and how the model nests them."""
@@ -41,6 +47,9 @@ class CachePart(Protocol):
 
     def with_slots(self, slots: int) -> Any:
         """Return the same part for a context of another length."""
+
+    def with_dtype(self, dtype: CacheType) -> Any:
+        """Return the same part with keys and values in another type."""
 
     def pack(self, tensors: Mapping[str, Any]) -> Any:
         """Nest tensors the way that ``call_with_cache`` expects them."""
@@ -74,6 +83,11 @@ class StateTensor:
     @property
     def slot_axis(self) -> None:
         """Tokens have no places of their own."""
+
+    @property
+    def dtype(self) -> CacheType:
+        """Rounded once per token, the same numbers would be wrong a little more with each."""
+        return "float32"
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,11 @@ class StateStack:
         del slots
         return self
 
+    def with_dtype(self, dtype: CacheType) -> StateStack:
+        """A state is float32 beside keys and values of any type."""
+        del dtype
+        return self
+
     def pack(self, tensors: Mapping[str, Any]) -> Any:
         """Stack the layers' states as the model has them."""
         states = [tensors[state.name] for state in self.tensors]
@@ -129,7 +148,6 @@ class CompositeCache:
         parts: Its elements.
         nest: ``tuple`` or ``list``.
         slots: How many tokens a text may have.
-        dtype: Element type of all of them.
         idle: Names of tensors that no layer changes: a layer with a state has no use for the keys
             and values that the stack holds for it. They stay zeros, inside of the graph.
         explicit_mask: Whether the model must be told that every slot holds a real token: no model
@@ -140,7 +158,6 @@ class CompositeCache:
     parts: tuple[CachePart, ...]
     nest: type[tuple[Any, ...]] | type[list[Any]]
     slots: int
-    dtype: tf.DType
     idle: frozenset[str] = frozenset()
     explicit_mask: bool = False
     prefix_prefill: bool = False
@@ -160,10 +177,14 @@ class CompositeCache:
         """Return the same structure for a context of another length."""
         return replace(self, parts=tuple(p.with_slots(slots) for p in self.parts), slots=slots)
 
+    def with_dtype(self, dtype: CacheType) -> CompositeCache:
+        """Return the same structure with keys and values in another type; states stay float32."""
+        return replace(self, parts=tuple(part.with_dtype(dtype) for part in self.parts))
+
     def pack(self, tensors: Mapping[str, Any]) -> Any:
         """Nest tensors the way that ``call_with_cache`` expects them; idle ones are made here."""
         made = {
-            t.name: tf.zeros(getattr(t, "logical_shape", t.shape), self.dtype)
+            t.name: tf.zeros(getattr(t, "logical_shape", t.shape))
             for part in self.parts
             for t in part.tensors
             if t.name in self.idle

@@ -11,6 +11,9 @@ import tensorflow as tf
 from llm_tflite.activations import Moments
 from llm_tflite.conversion.calibration import collect_moments, collect_sensitivity
 from llm_tflite.demo import shapes
+from llm_tflite.errors import ConversionError
+from llm_tflite.tracing import reference
+from llm_tflite.tracing.sensitivity import SliceUpdates
 
 TEXT = [3, 17]  # the second token is predicted and predicts none: one row has a gradient
 
@@ -63,3 +66,26 @@ def test_gradients_add_up_over_texts(gpt2: Any) -> None:
         gradients = [part[name].gradients for part in parts]
         assert moments.gradients is not None
         np.testing.assert_allclose(moments.gradients, np.add(*gradients), rtol=1e-4, atol=1e-10)
+
+
+def test_it_is_the_same_through_a_cache(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for models whose functional form cannot be asked."""
+    text = [5, 6, 7, 8, 9]
+    expected = sensitivity(gpt2, text)
+    monkeypatch.setattr(reference, "reads_text_alone", lambda model: False)
+    found = sensitivity(gpt2, text)
+    assert found.keys() == expected.keys()
+    for name, moments in expected.items():
+        gradients = found[name].gradients
+        assert gradients is not None
+        scale = np.max(moments.gradients)
+        np.testing.assert_allclose(gradients, moments.gradients, rtol=1e-2, atol=1e-4 * scale)
+
+
+def test_an_operation_without_a_gradient_is_named(
+    gpt2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "reads_text_alone", lambda model: False)
+    monkeypatch.setattr(SliceUpdates, "intercepted", ())
+    with pytest.raises(ConversionError, match=r"gradient of every operation of GPT2CausalLM.*Xla"):
+        sensitivity(gpt2, [5, 6, 7])

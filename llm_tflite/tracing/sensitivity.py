@@ -15,7 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from ..activations import Moments
+from ..errors import ConversionError
 from .float_weights import FloatWeight
+from .interception import intercept
 from .observation import Product, ProductObserver, moments_of
 from .reference import logits_tensor
 
@@ -36,17 +38,28 @@ class SensitivityObserver:
         self._seen: dict[str, Moments] = {}
 
     def read(self, tokens: Sequence[int], *, prompt_tokens: int) -> None:
-        """Read a text forward and backward; ``prompt_tokens`` is as for ``keras_logits``."""
+        """Read a text forward and backward; ``prompt_tokens`` is as for ``keras_logits``.
+
+        Raises:
+            ConversionError: An operation of the model has no gradient, or a value is not finite.
+        """
         products: list[Product] = []
         # Several products share what they are multiplied with, and one gradient is asked for all.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             observer = ProductObserver(self._weights, products.append, tape.watch)
-            with observer.observing():
+            with intercept(SliceUpdates()), observer.observing():
                 logits = logits_tensor(self._model, tokens, prompt_tokens=prompt_tokens)
             follows = tf.constant(tokens[1:], tf.int32)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(follows, logits[:-1])
             loss = tf.reduce_sum(losses)
-        gradients = tape.gradient(loss, [product.result for product in products])
+        try:
+            gradients = tape.gradient(loss, [product.result for product in products])
+        except LookupError as error:  # what TensorFlow raises
+            raise ConversionError(
+                f"expected a gradient of every operation of {type(self._model).__name__}, to see "
+                f"what its loss depends on; found one without ({error}): leave calibration out, or "
+                "use 'int4'"
+            ) from error
         for product, gradient in zip(products, gradients, strict=True):
             found = moments_of(product)
             if found is None or product.form is None:
@@ -61,3 +74,24 @@ class SensitivityObserver:
     def seen(self) -> dict[str, Moments]:
         """By path of the variable."""
         return dict(self._seen)
+
+
+class SliceUpdates:
+    """``slice_update``, which writes caches, with the gradient that TensorFlow has none of."""
+
+    intercepted = ("slice_update",)
+
+    def slice_update(self, original: Any, inputs: Any, start_indices: Any, updates: Any) -> Any:
+        """Write ``updates`` over a part of ``inputs``."""
+        if tf.is_symbolic_tensor(inputs) or tf.is_symbolic_tensor(updates):
+            return original(inputs, start_indices, updates)
+
+        @tf.custom_gradient
+        def written(inputs: Any, updates: Any) -> Any:
+            def gradient(upstream: Any) -> Any:
+                nothing = original(upstream, start_indices, tf.zeros_like(updates))
+                return nothing, tf.slice(upstream, tf.stack(start_indices), tf.shape(updates))
+
+            return original(inputs, start_indices, updates), gradient
+
+        return written(inputs, updates)

@@ -12,7 +12,7 @@ _USUAL = 0.9
 # Of int8 and int16.
 _LEVELS = {8: (-128, 127), 16: (-32768, 32767)}
 # Columns of a matrix whose inputs are seen together; measured in docs/measurements.md.
-_TILE = 512
+_TILE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +89,20 @@ class Moments:
     """How large the inputs of a matrix are together: the sum of ``x^T x`` over all rows ``x``.
 
     Only neighbours within a tile of columns are looked at, so that memory grows with the width of
-    a matrix and not with its square: one matrix' moments take 512 / ``out`` of what it takes.
+    a matrix and not with its square: one matrix' moments take at most 1024 / ``out`` of what it
+    takes.
 
     Attributes:
         rows: How many were seen.
-        tiles: float32 ``[n, n]`` for the first ``n`` columns, the next and so on; 512 each, and
+        tiles: float32 ``[n, n]`` for the first ``n`` columns, the next and so on; 1024 each, and
             what is left for the last.
+        gradients: float32 ``[out]``, for strategies with a ``plan``: the sum over all rows of the
+            square of the loss' gradient by each output. None where there is none.
     """
 
     rows: int
     tiles: tuple[npt.NDArray[np.float32], ...]
+    gradients: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of(cls, values: npt.NDArray[np.float32]) -> Moments:
@@ -110,7 +114,10 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         """Both together."""
         tiles = zip(self.tiles, other.tiles, strict=True)
-        return Moments(self.rows + other.rows, tuple(a + b for a, b in tiles))
+        gradients = None
+        if self.gradients is not None and other.gradients is not None:
+            gradients = self.gradients + other.gradients
+        return Moments(self.rows + other.rows, tuple(a + b for a, b in tiles), gradients)
 
     @property
     def mean_squares(self) -> npt.NDArray[np.float32]:

@@ -61,8 +61,9 @@ class Converter:
         quantizer: The name of a strategy (``llm-tflite plugins`` lists them) or a strategy object.
         calibration: Some dozens of texts of the kind that the model will read, or lists of token
             ids, for a strategy that measures activations: ``full_integer`` and
-            ``full_integer_int16`` need them, those of four bits lose less with them, others refuse
-            them. Each is read as far as the context goes; none is kept in the file.
+            ``full_integer_int16`` need them, those of four bits lose less with them, and best have
+            8,000 tokens or more, others refuse them. Each is read as far as the context goes; none
+            is kept in the file.
         tokenization: ``"keras"``: text becomes the tokens that Keras makes of it. ``"original"``:
             those that the model's authors make, which KerasHub 0.32 does not for byte-pair
             tokenizers (``original_tokenization.py``); the manifest says which.

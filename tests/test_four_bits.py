@@ -139,11 +139,11 @@ def test_values_that_are_not_finite_are_refused_by_name(name: str, value: float)
 
 
 def test_moments_add_up_over_rows_and_are_cut_into_tiles() -> None:
-    x = gaussian(40, 556)
+    x = gaussian(40, 1068)
     whole, parts = Moments.of(x), Moments.of(x[:7]) + Moments.of(x[7:])
     assert whole.rows == parts.rows == 40
-    assert [len(tile) for tile in whole.tiles] == [512, 44]
-    np.testing.assert_allclose(whole.tiles[1], x[:, 512:].T @ x[:, 512:], rtol=1e-5, atol=1e-7)
+    assert [len(tile) for tile in whole.tiles] == [1024, 44]
+    np.testing.assert_allclose(whole.tiles[1], x[:, 1024:].T @ x[:, 1024:], rtol=1e-5, atol=1e-7)
     for one, other in zip(whole.tiles, parts.tiles, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(parts.mean_squares, np.square(x).mean(axis=0), rtol=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,28 @@ def test_what_calibration_saw_decides() -> None:
     moments = {seen[0][0].name: Moments.of(x), seen[1][0].name: Moments.of(quiet)}
     calibrated = plan(Calibrated(strategy, {}, moments, texts=1), seen)
     assert [quantize(calibrated, *each).bits for each in seen] == [8, 4]
+
+
+def test_what_the_loss_depends_on_decides() -> None:
+    """Outputs that no logit follows from may be wrong; where that is unknown, shares decide."""
+    seen = matrices()[2:4]
+    x = np.random.default_rng(1).normal(size=(400, 128)).astype(np.float32)
+    strategy = Mixed().with_parameter("0.85")
+
+    def chosen(*gradients: float | None) -> list[int]:
+        moments = {
+            weight.name: replace(
+                Moments.of(x),
+                gradients=None if each is None else np.full(64, each, np.float32),
+            )
+            for (weight, _), each in zip(seen, gradients, strict=True)
+        }
+        planned = plan(Calibrated(strategy, {}, moments, texts=1), seen)
+        return [quantize(planned, *each).bits for each in seen]
+
+    assert chosen(1.0, 1.0) == [4, 8]
+    assert chosen(1.0, 1e-6) == [8, 4]
+    assert chosen(1.0, None) == [4, 8]
 
 
 @pytest.mark.parametrize("budget", ["0.4", "1.2", "40"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from ..tokenizers import load_tokenizer
 from ..tracing.float_weights import float_weights
 from ..tracing.observation import Product, ProductObserver, moments_of, spread_of
 from ..tracing.reference import keras_logits
+from ..tracing.sensitivity import SensitivityObserver
 from .agreement import choices_begin
 
 _Seen = TypeVar("_Seen", ActivationStatistics, Moments)
@@ -103,6 +104,16 @@ def collect_moments(
     return _observe(model, texts, report, moments_of)
 
 
+def collect_sensitivity(
+    model: Any, texts: Sequence[Sequence[int]], report: Report
+) -> dict[str, Moments]:
+    """The same with the loss' gradients, in about twice the time."""
+    observer = SensitivityObserver(model, float_weights(model))
+    for tokens in _reported(texts, report):
+        observer.read(tokens, prompt_tokens=choices_begin(tokens))
+    return observer.seen
+
+
 def _observe(
     model: Any,
     texts: Sequence[Sequence[int]],
@@ -110,13 +121,18 @@ def _observe(
     look: Callable[[Product], _Seen | None],
 ) -> dict[str, _Seen]:
     observer = ProductObserver(float_weights(model), look)
-    for done, tokens in enumerate(texts):
-        report(Progress("calibrating", done, len(texts)))
+    for tokens in _reported(texts, report):
         with observer.observing():
             # As when choices are compared: to a prefix language model it makes a difference.
             keras_logits(model, tokens, prompt_tokens=choices_begin(tokens))
-    report(Progress("calibrating", len(texts), len(texts)))
     return observer.seen
+
+
+def _reported(texts: Sequence[Sequence[int]], report: Report) -> Iterator[Sequence[int]]:
+    for done, tokens in enumerate(texts):
+        report(Progress("calibrating", done, len(texts)))
+        yield tokens
+    report(Progress("calibrating", len(texts), len(texts)))
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,9 @@ class Calibrated:
         if needs_calibration(strategy):
             statistics = collect_statistics(model, texts, report)
         if takes_calibration(strategy):
-            moments = collect_moments(model, texts, report)
+            plans = getattr(strategy, "plan", None) is not None
+            collect = collect_sensitivity if plans else collect_moments
+            moments = collect(model, texts, report)
         return cls(strategy, statistics, moments, len(texts))
 
     @property

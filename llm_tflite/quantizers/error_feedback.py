@@ -11,8 +11,6 @@ for within a tile. Matrices are transposed here: a column of the matrix is a lon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 
@@ -79,6 +77,8 @@ class _Rounding:
         self._blocks = [slice(at, at + step) for at in range(0, len(moments), step)]
         self.integers = np.empty_like(self._target)
         self.scales = np.empty((len(self._blocks), len(values)), np.float32)
+        # How the error of what comes out falls as values grow.
+        self._slope = np.empty_like(self._target)
 
     def in_turn(self, row_scales: Floats | None) -> None:
         """Round each column for those before it."""
@@ -99,39 +99,35 @@ class _Rounding:
                 errors[column] /= inner[column, column]
                 errors[column + 1 :] -= np.outer(inner[column, column + 1 :], errors[column])
             left[after] -= feedback[block, after].T @ errors
+            left[block] = self._target[block] - rounded * self.scales[at]
+        self._slope = self._moments @ left
 
     def fit_scales(self) -> None:
         """Give each block the scale that is best for all integers as they are."""
-        for at, (block, slope) in enumerate(self._slopes()):
+        for at, block in enumerate(self._blocks):
             integers, scales = self.integers[block], self.scales[at]
             power = (integers * (self._moments[block, block] @ integers)).sum(axis=0)
-            gain = (integers * slope[block]).sum(axis=0)
+            gain = (integers * self._slope[block]).sum(axis=0)
             step = storable(scales + gain / np.where(power > 0, power, 1)) - scales
             step[step * (2 * gain - step * power) <= 0] = 0
             scales += step
-            slope -= self._moments[:, block] @ (step * integers)
+            self._moved(block, step * integers)
 
     def again(self) -> None:
         """Round each column once more, for all others."""
-        for at, (block, slope) in enumerate(self._slopes()):
+        for at, block in enumerate(self._blocks):
             inner, scales = self._moments[block, block], self.scales[at]
-            near, steps = slope[block].copy(), np.empty_like(slope[block])
+            near, steps = self._slope[block].copy(), np.empty_like(self._slope[block])
             for column, integers in enumerate(self.integers[block]):
                 wanted = integers * scales + near[column] / inner[column, column]
                 rounded = round_blocks(wanted, scales)
                 steps[column] = (rounded - integers) * scales
                 integers[:] = rounded
                 near -= np.outer(inner[:, column], steps[column])
-            slope -= self._moments[:, block] @ steps
+            self._moved(block, steps)
 
-    def _slopes(self) -> Iterator[tuple[slice, Floats]]:
-        """Each block with how the error falls as values grow; who changes values updates that."""
-        stored = self.integers.copy()
-        for at, block in enumerate(self._blocks):
-            stored[block] *= self.scales[at]
-        slope = self._moments @ (self._target - stored)
-        for block in self._blocks:
-            yield block, slope
+    def _moved(self, block: slice, steps: Floats) -> None:
+        self._slope -= self._moments[:, block] @ steps
 
 
 def _damped(moments: Floats) -> Floats:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import fsum
 
 import numpy as np
 import numpy.typing as npt
@@ -69,10 +68,10 @@ class Mixed:
 class MixedBudget:
     """Four or eight bits for each projection, so that a file stays within a size and loses least.
 
-    What a matrix loses is the energy of its errors as a share of its own: of the output, where
-    calibration has seen the input, else of the weights. It counts as often as there are values,
-    which on stories15M is nearer to what perplexity loses than once for each matrix. Eight bits go
-    where they save most of it for a byte.
+    After a calibration, what a matrix loses is what the loss of the model on the texts does: the
+    errors of its output, each squared and weighted with Fisher's information of that output
+    (``tracing/sensitivity.py``). Without one, it is the energy of its errors as a share of its own,
+    which counts as often as there are values. Eight bits go where they save most of it for a byte.
 
     Attributes:
         bytes_per_parameter: Of all weights that the file stores, scales and embeddings included.
@@ -105,6 +104,8 @@ class MixedBudget:
             QuantizationError: Four bits everywhere are too large, or eight are small enough.
         """
         choices = [_Choice.between(weight, values) for weight, values in matrices]
+        # A share and a loss in nats cannot be compared.
+        in_nats = all(choice.nats is not None for choice in choices if choice.has_choice)
         parameters = sum(choice.parameters for choice in choices)
         budget = self.bytes_per_parameter * parameters
         least = sum(choice.small for choice in choices)
@@ -117,8 +118,8 @@ class MixedBudget:
             )
         eight_bits = set()
         room = budget - least
-        for choice in sorted(choices, key=lambda choice: (-choice.gain, choice.name)):
-            if 0 < choice.large - choice.small <= room:
+        for choice in sorted(choices, key=lambda choice: (-choice.gain(in_nats), choice.name)):
+            if choice.has_choice and choice.large - choice.small <= room:
                 eight_bits.add(choice.name)
                 room -= choice.large - choice.small
         return replace(self, eight_bits=frozenset(eight_bits))
@@ -139,39 +140,57 @@ class _Choice:
         parameters: Values of the matrix.
         small: Bytes at 4 bits.
         large: Bytes at 8 bits.
-        gain: What 8 bits save of the loss, for each byte more.
+        share: What 8 bits save of the errors' share of all energy, for each value of the matrix.
+        nats: What they save of the loss; None where the calibration says nothing of it.
     """
 
     name: str
     parameters: int
     small: int
     large: int
-    gain: float
+    share: float = 0.0
+    nats: float | None = None
 
     @classmethod
     def between(cls, weight: Weight, values: npt.NDArray[np.float32]) -> _Choice:
         if weight.role == "table":
-            return cls(weight.name, values.size, values.nbytes, values.nbytes, 0.0)
+            return cls(weight.name, values.size, values.nbytes, values.nbytes)
         small, large = _INT4.quantize(weight, values), _INT8.quantize(weight, values)
-        saved = _lost(weight, values, small) - _lost(weight, values, large)
-        gain = saved / max(large.size_bytes - small.size_bytes, 1)
-        return cls(weight.name, values.size, small.size_bytes, large.size_bytes, gain)
+        choice = cls(weight.name, values.size, small.size_bytes, large.size_bytes)
+        if not choice.has_choice:
+            return choice
+        moments = weight.moments
+        whole = float(_energies(values, moments).sum())
+        saved = _energies(small.dequantize() - values, moments)
+        saved -= _energies(large.dequantize() - values, moments)
+        share = values.size * float(saved.sum()) / whole if whole else 0.0
+        if moments is None or moments.gradients is None:
+            return replace(choice, share=share)
+        nats = float(np.vdot(moments.gradients, saved)) / moments.rows**2
+        return replace(choice, share=share, nats=nats)
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether 4 bits are smaller."""
+        return self.small < self.large
+
+    def gain(self, in_nats: bool) -> float:
+        """What 8 bits save, for each byte more."""
+        saved = self.nats if in_nats and self.nats is not None else self.share
+        return saved / max(self.large - self.small, 1)
 
 
-def _lost(weight: Weight, values: npt.NDArray[np.float32], tensor: QuantizedTensor) -> float:
-    """The energy of a matrix' errors as a share of its own, for each of its values."""
-    whole = _energy(values, weight.moments)
-    errors = _energy(tensor.dequantize() - values, weight.moments)
-    return values.size * errors / whole if whole else 0.0
+def _energies(values: npt.NDArray[np.float32], moments: Moments | None) -> npt.NDArray[np.float64]:
+    """For each row, the squares of the outputs for the inputs that calibration saw.
 
-
-def _energy(values: npt.NDArray[np.float32], moments: Moments | None) -> float:
-    """The squares of the outputs for the inputs that calibration saw; without it, of the values."""
+    Without a calibration, the squares of the values.
+    """
     if moments is None:
-        return float(np.square(values, dtype=np.float64).sum())
-    energies, start = [], 0
+        squares: npt.NDArray[np.float64] = np.square(values, dtype=np.float64).sum(axis=1)
+        return squares
+    energies, start = np.zeros(len(values)), 0
     for tile in moments.tiles:
         part = values[:, start : start + len(tile)]
-        energies.append(float(np.vdot(part @ tile, part)))
+        energies += np.einsum("ij,ij->i", part @ tile, part, dtype=np.float64)
         start += len(tile)
-    return fsum(energies)
+    return energies

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from typing import Any, Generic, TypeVar
 
 import keras
@@ -31,14 +32,27 @@ class Product:
         name: Path of the weight.
         source: What was multiplied with it.
         result: What came out, with the bias where one is added.
-        as_rows: Makes ``[..., in]`` of ``source``, columns in the order in which ``WeightViews``
-            stores them; None where the weight is not used as one matrix.
+        form: How both are rows of a matrix; None where the weight is not used as one.
     """
 
     name: str
     source: Any
     result: Any
-    as_rows: Callable[[Any], Any] | None
+    form: MatrixForm | None
+
+
+@dataclass(frozen=True)
+class MatrixForm:
+    """How what goes into a product and what comes out are rows.
+
+    Attributes:
+        inputs: Makes ``[rows, in]`` of ``Product.source``, columns in the order in which
+            ``WeightViews`` stores those of the matrix.
+        outputs: Makes ``[rows, out]`` of ``Product.result``, columns in the order of its rows.
+    """
+
+    inputs: Callable[[Any], Any]
+    outputs: Callable[[Any], Any]
 
 
 class ProductObserver(Generic[_Seen]):
@@ -50,12 +64,19 @@ class ProductObserver(Generic[_Seen]):
     Args:
         weights: Those of the model.
         look: Called with every product; what it returns for one weight is added up.
+        watch: Called with what is about to be multiplied with a weight.
     """
 
     intercepted = ("einsum", "matmul", "transpose", "add")
 
-    def __init__(self, weights: list[FloatWeight], look: Callable[[Product], _Seen | None]) -> None:
+    def __init__(
+        self,
+        weights: list[FloatWeight],
+        look: Callable[[Product], _Seen | None],
+        watch: Callable[[Any], None] | None = None,
+    ) -> None:
         self._weights = weights
+        self._watch = watch
         self._look: Callable[[Product], _Seen | None] = look
         self._paths = {id(weight.source): weight.path for weight in weights}
         self._tensors = [(w.source, tf.convert_to_tensor(w.value)) for w in weights if w.is_plain]
@@ -102,12 +123,13 @@ class ProductObserver(Generic[_Seen]):
 
     def einsum(self, original: Op, subscripts: str, *operands: Any, **kwargs: Any) -> Any:
         """Multiply, and see with what."""
-        result = original(subscripts, *operands, **kwargs)
-        return self._observed(result, operands, partial(_rows_of_einsum, subscripts))
+        return self._observed(
+            partial(original, subscripts, **kwargs), operands, partial(_form_of_einsum, subscripts)
+        )
 
     def matmul(self, original: Op, x1: Any, x2: Any) -> Any:
         """Multiply, and see with what."""
-        return self._observed(original(x1, x2), (x1, x2), partial(_rows_of_matmul, x2))
+        return self._observed(original, (x1, x2), partial(_form_of_matmul, x2))
 
     def transpose(self, original: Op, x: Any, axes: Any = None) -> Any:
         """Remember that a transposed matrix is still that matrix."""
@@ -127,18 +149,17 @@ class ProductObserver(Generic[_Seen]):
         return result
 
     def _observed(
-        self,
-        result: Any,
-        operands: tuple[Any, ...],
-        rows: Callable[[int], Callable[[Any], Any] | None],
+        self, multiply: Op, operands: tuple[Any, ...], form: Callable[[int], MatrixForm | None]
     ) -> Any:
-        if tf.is_symbolic_tensor(result):  # traced, to learn the model's cache: it has no values
-            return result
-        names = [self._name(operand) for operand in operands]
-        for at, name in enumerate(names):
-            if name is not None and len(operands) == 2:
-                self._count_product()
-                self._product = Product(name, operands[1 - at], result, rows(at))
+        names = [self._name(operand) for operand in operands] if len(operands) == 2 else []
+        at = next((at for at, name in enumerate(names) if name is not None), None)
+        if at is None or tf.is_symbolic_tensor(operands[1 - at]):
+            return multiply(*operands)  # traced, to learn the model's cache: it has no values
+        if self._watch is not None:
+            self._watch(operands[1 - at])
+        result = multiply(*operands)
+        self._count_product()
+        self._product = Product(str(names[at]), operands[1 - at], result, form(at))
         return result
 
     def _count_product(self) -> None:
@@ -159,13 +180,12 @@ def spread_of(product: Product) -> ActivationStatistics:
 
 def moments_of(product: Product) -> Moments | None:
     """Return the second moments of what a matrix is multiplied with; None if it is no matrix."""
-    if product.as_rows is None:
+    if product.form is None:
         return None
-    rows = product.as_rows(_finite(product.name, product.source))
-    return Moments.of(rows.reshape(-1, rows.shape[-1]))
+    return Moments.of(product.form.inputs(_finite(product.name, product.source)))
 
 
-def _rows_of_einsum(subscripts: str, at: int) -> Callable[[Any], Any] | None:
+def _form_of_einsum(subscripts: str, at: int) -> MatrixForm | None:
     equation = Equation.parse(subscripts)
     if equation is None:
         return None
@@ -174,17 +194,26 @@ def _rows_of_einsum(subscripts: str, at: int) -> Callable[[Any], Any] | None:
     if not contracted or any((c in source) == (c in result) for c in weight):
         return None  # as for a mixture of experts
     kept = [c for c in source if c not in contracted]
-    order = permutation(source, "".join(kept + contracted))
-
-    def as_rows(values: Any) -> Any:
-        values = values.transpose(order)
-        return values.reshape(*values.shape[: len(kept)], -1)
-
-    return as_rows
+    free = [c for c in weight if c in result]
+    return MatrixForm(
+        partial(_as_rows, permutation(source, "".join(kept + contracted)), len(kept)),
+        partial(_as_rows, permutation(result, "".join(kept + free)), len(kept)),
+    )
 
 
-def _rows_of_matmul(weight: Any, at: int) -> Callable[[Any], Any] | None:
-    return (lambda values: values) if at == 1 and len(weight.shape) == 2 else None
+def _form_of_matmul(weight: Any, at: int) -> MatrixForm | None:
+    if at != 1 or len(weight.shape) != 2:
+        return None
+    return MatrixForm(_by_last_axis, _by_last_axis)
+
+
+def _as_rows(order: list[int], kept: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    values = values.transpose(order)
+    return values.reshape(prod(values.shape[:kept]), -1)
+
+
+def _by_last_axis(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values.reshape(-1, values.shape[-1])
 
 
 def _spread(name: str, tensor: Any) -> Distribution:

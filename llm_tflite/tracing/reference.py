@@ -34,6 +34,19 @@ def keras_logits(
         prompt_tokens: How many of the tokens are the prompt. Only a prefix language model, which
             reads these in both directions, tells it from what follows.
     """
+    logits = logits_tensor(model, tokens, mask, prompt_tokens=prompt_tokens)
+    result: npt.NDArray[np.float32] = np.asarray(logits, np.float32)
+    return result
+
+
+def logits_tensor(
+    model: Any,
+    tokens: Sequence[int],
+    mask: npt.NDArray[np.int32] | None = None,
+    *,
+    prompt_tokens: int = 0,
+) -> tf.Tensor:
+    """The same as TensorFlow has it, with the gradients that a tape asks for."""
     ids = np.array([tokens], np.int32)
     inputs = {
         "token_ids": ids,
@@ -46,8 +59,7 @@ def keras_logits(
     else:
         asked = {name: inputs[name] for name in _input_names(model)}
         logits = model(asked, training=False)
-    result: npt.NDArray[np.float32] = np.asarray(logits, np.float32)[0]
-    return result
+    return logits[0]
 
 
 def reads_text_alone(model: Any) -> bool:

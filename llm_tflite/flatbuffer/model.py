@@ -6,6 +6,7 @@ Format: ``tflite/schema.fbs`` of github.com/google-ai-edge/LiteRT.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
@@ -70,6 +71,17 @@ def operator_index(model: Any, builtin: int, version: int) -> int:
     code.version = version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
+
+
+def new_operator(
+    model: Any, builtin: int, version: int, inputs: Sequence[int], outputs: Sequence[int]
+) -> Any:
+    """Return an operation without options, which the caller puts where it belongs."""
+    operator = schema.OperatorT()
+    operator.opcodeIndex = operator_index(model, builtin, version)
+    operator.inputs = np.array(inputs, np.int32)
+    operator.outputs = np.array(outputs, np.int32)
+    return operator
 
 
 def copy_tensor(subgraph: Any, at: int, suffix: bytes, dtype: int, quantization: Any = None) -> int:

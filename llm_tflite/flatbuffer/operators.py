@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from .model import operator_index
+from .model import new_operator
 
 _Op = schema.BuiltinOperator
 _Options = schema.BuiltinOptions
@@ -24,14 +24,6 @@ class Operators:
         self._model = model
         self._buffers: dict[bytes, int] = {}
         self._constants: dict[tuple[int, str, tuple[int, ...], bytes], int] = {}
-
-    def make(self, code: int, version: int, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
-        """Return an operation without options, which the caller puts where it belongs."""
-        operator = schema.OperatorT()
-        operator.opcodeIndex = operator_index(self._model, code, version)
-        operator.inputs = np.array(inputs, np.int32)
-        operator.outputs = np.array(outputs, np.int32)
-        return operator
 
     def constant(self, subgraph: Any, values: np.ndarray) -> int:
         """Return the index of a float32 or int32 constant of a graph."""
@@ -54,7 +46,7 @@ class Operators:
 
     def multiply(self, one: int, other: int, output: int) -> Any:
         """Return an elementwise product."""
-        operator = self.make(_Op.MUL, 1, [one, other], [output])
+        operator = new_operator(self._model, _Op.MUL, 1, [one, other], [output])
         operator.builtinOptionsType = _Options.MulOptions
         operator.builtinOptions = schema.MulOptionsT()
         return operator
@@ -62,7 +54,9 @@ class Operators:
     def reshape(self, subgraph: Any, source: int, output: int) -> Any:
         """Return what gives a tensor the shape of ``output``."""
         shape = np.array(subgraph.tensors[output].shape, np.int32)
-        operator = self.make(_Op.RESHAPE, 1, [source, self.constant(subgraph, shape)], [output])
+        operator = new_operator(
+            self._model, _Op.RESHAPE, 1, [source, self.constant(subgraph, shape)], [output]
+        )
         operator.builtinOptionsType = _Options.ReshapeOptions
         operator.builtinOptions = schema.ReshapeOptionsT()
         operator.builtinOptions.newShape = shape
@@ -83,7 +77,9 @@ class Operators:
         sizes = [int(subgraph.tensors[part].shape[axis]) for _, part in parts]
         if len(set(sizes)) == 1 and sum(sizes) == shape[axis] and len(parts) <= _MOST_SPLITS:
             at = self.constant(subgraph, np.array(axis, np.int32))
-            split = self.make(_Op.SPLIT, 1, [at, whole], [part for _, part in sorted(parts)])
+            split = new_operator(
+                self._model, _Op.SPLIT, 1, [at, whole], [part for _, part in sorted(parts)]
+            )
             split.builtinOptionsType = _Options.SplitOptions
             split.builtinOptions = schema.SplitOptionsT()
             split.builtinOptions.numSplits = len(parts)
@@ -93,7 +89,7 @@ class Operators:
             begin, extent = np.zeros_like(shape), shape.copy()
             begin[axis], extent[axis] = start, size
             ends = [self.constant(subgraph, values) for values in (begin, extent)]
-            operator = self.make(_Op.SLICE, 1, [whole, *ends], [part])
+            operator = new_operator(self._model, _Op.SLICE, 1, [whole, *ends], [part])
             operator.builtinOptionsType = _Options.SliceOptions
             operator.builtinOptions = schema.SliceOptionsT()
             slices.append(operator)

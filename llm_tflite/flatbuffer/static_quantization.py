@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ..activations import ActivationScale
 from ..errors import ConversionError
 from ..quantization import QuantizedTensor, row_chunks
-from .model import SharedQuantization, copy_tensor, operator_index
+from .model import SharedQuantization, copy_tensor, new_operator, operator_index
 
 _Op = schema.BuiltinOperator
 _Type = schema.TensorType
@@ -74,7 +74,9 @@ class StaticProducts:
         position = next(i for i, other in enumerate(subgraph.operators) if other is operator)
         subgraph.operators.insert(
             position + 1,
-            self._operator(_Op.DEQUANTIZE, _DEQUANTIZE_VERSION[bits], output, target),
+            new_operator(
+                self._model, _Op.DEQUANTIZE, _DEQUANTIZE_VERSION[bits], [output], [target]
+            ),
         )
 
     def _quantize(self, subgraph: Any, source: int, scale: ActivationScale) -> int:
@@ -86,7 +88,9 @@ class StaticProducts:
             makers = [i for i, o in enumerate(subgraph.operators) if source in o.outputs]
             subgraph.operators.insert(
                 makers[0] + 1 if makers else 0,
-                self._operator(_Op.QUANTIZE, _QUANTIZE_VERSION[scale.bits], source, target),
+                new_operator(
+                    self._model, _Op.QUANTIZE, _QUANTIZE_VERSION[scale.bits], [source], [target]
+                ),
             )
             self._quantized[key] = target
         return self._quantized[key]
@@ -150,13 +154,6 @@ class StaticProducts:
             parameters.zeroPoint = np.zeros(len(scales), np.int64)
             self._biases[key] = (len(self._model.buffers) - 1, parameters)
         return self._biases[key]
-
-    def _operator(self, code: int, version: int, source: int, target: int) -> Any:
-        operator = schema.OperatorT()
-        operator.opcodeIndex = operator_index(self._model, code, version)
-        operator.inputs = np.array([source], np.int32)
-        operator.outputs = np.array([target], np.int32)
-        return operator
 
 
 def _parameters(scale: ActivationScale) -> Any:

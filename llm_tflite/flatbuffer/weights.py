@@ -11,7 +11,13 @@ from ai_edge_litert import schema_py_generated as schema
 
 from ..errors import ConversionError
 from ..quantization import QuantizedTensor
-from .model import SharedQuantization, copy_tensor, operator_code, operator_index
+from .model import (
+    SharedQuantization,
+    copy_tensor,
+    new_operator,
+    operator_code,
+    operator_index,
+)
 from .static_quantization import StaticProducts
 from .writer import ModelWriter
 
@@ -152,11 +158,7 @@ class WeightInjector:
         subgraph.operators.insert(position + 1, self._dequantize(halves, rows))
 
     def _dequantize(self, source: int, target: int) -> Any:
-        operator = schema.OperatorT()
-        operator.opcodeIndex = operator_index(self._model, _Op.DEQUANTIZE, 5)
-        operator.inputs = np.array([source], np.int32)
-        operator.outputs = np.array([target], np.int32)
-        return operator
+        return new_operator(self._model, _Op.DEQUANTIZE, 5, [source], [target])
 
 
 def _stored_form(weight: QuantizedTensor) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -111,18 +112,23 @@ def test_a_module_imports_from_its_own_floor_or_below(path: Path) -> None:
 
 
 def test_importing_the_package_is_light() -> None:
+    """50 ms where numpy takes 100; machines differ fourfold, and on each from hour to hour."""
     code = (
-        "import sys, numpy, time; t = time.process_time(); import llm_tflite; "
+        "import sys, time; "
+        "t = time.process_time(); import numpy; its = time.process_time() - t; "
+        "t = time.process_time(); import llm_tflite; own = time.process_time() - t; "
         "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'tokenizers'} & set(sys.modules); "
-        "print(time.process_time() - t, *heavy)"
+        "print(own / its, *heavy)"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(5)
-    ]
-    seconds, *heavy = min(run.stdout.split() for run in runs)
-    assert not heavy
-    assert float(seconds) < 0.05
+    shares = []
+    for _ in range(5):
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        share, *heavy = run.stdout.split()
+        assert not heavy
+        shares.append(float(share))
+    assert statistics.median(shares) < 0.5
 
 
 def test_no_file_passes_400_lines() -> None:

@@ -75,6 +75,18 @@ def equal_heads(x: tf.Tensor, w: Tensors) -> Tensors:
     return {name: rotated(value, cos, sin) for name, value in turned.items()}
 
 
+def beside_others(x: tf.Tensor, w: Tensors) -> Tensors:
+    """One head each, with something in front of it that is the same for both."""
+    cos, sin = angles(x)
+    return {
+        name: rotated(
+            tf.concat([cos, heads(product(x, w[name]))], -1),
+            *(tf.tile(t, [1, 1, 1, 2]) for t in (cos, sin)),
+        )
+        for name in ("q", "k")
+    }
+
+
 def gated(x: tf.Tensor, w: Tensors) -> Tensors:
     return {"y": tf.nn.silu(product(x, w["gate"])) * product(x, w["up"])}
 
@@ -82,6 +94,7 @@ def gated(x: tf.Tensor, w: Tensors) -> Tensors:
 SHAPES = {
     attention: {"q": 4 * HEAD, "k": HEAD, "v": HEAD},
     equal_heads: {"q": WIDTH, "k": WIDTH},
+    beside_others: {"q": HEAD, "k": HEAD},
     gated: {"gate": 96, "up": 96},
 }
 

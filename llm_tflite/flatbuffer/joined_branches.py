@@ -142,6 +142,7 @@ class _Branches:
             or not same_options(operator, other)
             or len({(joint.axis, joint.sizes) for joint in joints}) != 1
             or id(operator) in self._joint_operators
+            or (code == _Op.CONCATENATION and len(joints) < len(pairs))  # which broadcasts nothing
         ):
             return False
         results = list(zip(map(int, operator.outputs), map(int, other.outputs), strict=True))

@@ -25,6 +25,7 @@ from llm_tflite.demo.material import STORIES15M, fetch
 from llm_tflite.demo.shapes import randomize
 
 from .report import machine
+from .stories import told_by
 
 _NEW_TOKENS = 32
 _STORY_TOKENS = 256
@@ -124,7 +125,8 @@ def _perplexity(folder: Path, count: int, threads: int) -> dict[str, Any]:
             converter = lt.Converter(model, quantizer=quantizer, cache_dtype=dtype)
             artifact = converter.convert(path, overwrite=True)
             with lt.Interpreter(path, threads=threads) as interpreter:
-                stories = stories or _stories(interpreter, artifact.manifest.tokens.start, count)
+                start = artifact.manifest.tokens.start
+                stories = stories or told_by(interpreter, start, count, _STORY_TOKENS)
                 scores = [interpreter.score(story) for story in stories]
             total = sum(score.total_logprob for score in scores)
             mean = total / sum(len(score.tokens) for score in scores)
@@ -135,16 +137,6 @@ def _perplexity(folder: Path, count: int, threads: int) -> dict[str, Any]:
             }
             print(quantizer, dtype, figures[f"{quantizer}, {dtype}"], file=sys.stderr)
     return figures
-
-
-def _stories(interpreter: lt.Interpreter, start: int, count: int) -> list[list[int]]:
-    """Stories of the float model as token ids, the start token included."""
-    stories = []
-    for seed in range(count):
-        sampling = lt.Sampling(temperature=1.0, seed=seed)
-        told = interpreter.generate([start], max_new_tokens=_STORY_TOKENS - 1, sampling=sampling)
-        stories.append([start, *told.token_ids])
-    return stories
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -24,6 +24,7 @@ from llm_tflite.plugins import load_plugins
 from .plain_four_bits import RoundToNearest, WithoutTexts
 from .quality_page import as_page
 from .report import machine
+from .stories import told_by
 
 _ROOT = Path(__file__).resolve().parents[1]
 # Asked for beside the built-in ones; a name that no plugin of this version offers is left out, and
@@ -72,17 +73,7 @@ def _stories(model: Any, count: int) -> list[list[int]]:
         artifact = lt.Converter(model, quantizer="none").convert(path)
         start = artifact.manifest.tokens.start
         with lt.Interpreter(path, threads=_THREADS) as interpreter:
-            return [
-                [
-                    start,
-                    *interpreter.generate(
-                        [start],
-                        max_new_tokens=_STORY_TOKENS - 1,
-                        sampling=lt.Sampling(temperature=1.0, seed=seed),
-                    ).token_ids,
-                ]
-                for seed in range(count)
-            ]
+            return told_by(interpreter, start, count, _STORY_TOKENS)
 
 
 def _built_in() -> list[str]:

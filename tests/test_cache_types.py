@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import recurrent_models
 import tensorflow as tf
+from official_engine import official_texts
 
 import llm_tflite as lt
 from llm_tflite import errors
@@ -244,19 +243,6 @@ def test_states_stay_float32_beside_rounded_keys_and_values(tmp_path: Path) -> N
     assert len(answer.token_ids) == 6
 
 
-OFFICIAL_ENGINE = """
-import sys
-import litert_lm
-litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
-cpu = litert_lm.Backend.CPU(thread_count=1)
-with litert_lm.Engine(sys.argv[1], backend=cpu, cache_dir=":nocache") as engine:
-    for _ in range(2):
-        with engine.create_session(apply_prompt_template=False) as session:
-            session.run_prefill([sys.argv[2]])
-            print(session.run_decode().texts[0].encode().hex())
-"""
-
-
 @pytest.mark.parametrize("dtype", ROUNDED)
 def test_the_official_engine_writes_the_same(gpt2: Any, tmp_path: Path, dtype: str) -> None:
     pytest.importorskip("litert_lm", reason="the official runtime is not installed")
@@ -266,11 +252,7 @@ def test_the_official_engine_writes_the_same(gpt2: Any, tmp_path: Path, dtype: s
     ).convert(target)
     with lt.Interpreter(target, threads=1) as interpreter:
         expected = interpreter.generate(prompt, max_new_tokens=64)
-    # The engine ends a process that it cannot serve, so it gets one of its own.
-    command = [sys.executable, "-c", OFFICIAL_ENGINE, str(target), prompt]
-    child = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert child.returncode == 0, child.stderr
-    first, second = (bytes.fromhex(line).decode() for line in child.stdout.split())
+    first, second = official_texts(target, [prompt, prompt], 64)
     assert first == second
     assert len(first.split()) > 5
     assert expected.text.startswith(first)

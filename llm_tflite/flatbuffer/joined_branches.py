@@ -8,7 +8,7 @@ once on all of these heads, and what comes out is taken apart instead of what go
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,27 +62,43 @@ class JoinedBranches:
             whole: A tensor whose last axis was taken apart.
             parts: The tensors that it was taken apart into, in order.
         """
+        ends = _Ends(subgraph)
         for first in range(len(parts) - 1):
-            branches = _Branches(self, subgraph, whole, parts, first)
+            branches = _Branches(self, ends, whole, parts, first)
             branches.follow()
-            if branches.saved() >= _LEAST_SAVED:
-                branches.commit()
+            copies = branches.copies()
+            if branches.saved(copies) >= _LEAST_SAVED:
+                branches.commit(copies)
                 return
+
+
+class _Ends:
+    """What reads and what makes each tensor of a graph.
+
+    Attributes:
+        subgraph: The graph.
+        readers: Operations by the tensors that they read.
+        makers: By those that they make.
+    """
+
+    def __init__(self, subgraph: Any) -> None:
+        self.subgraph = subgraph
+        self.readers: dict[int, list[Any]] = {}
+        for operator in subgraph.operators:
+            for tensor in {int(index) for index in operator.inputs}:
+                self.readers.setdefault(tensor, []).append(operator)
+        self.makers = {int(t): o for o in subgraph.operators for t in o.outputs}
 
 
 class _Branches:
     """Two parts of a tensor, and what a graph makes of both alike."""
 
     def __init__(
-        self, owner: JoinedBranches, subgraph: Any, whole: int, parts: Sequence[int], first: int
+        self, owner: JoinedBranches, ends: _Ends, whole: int, parts: Sequence[int], first: int
     ) -> None:
-        self._owner, self._subgraph, self._whole = owner, subgraph, whole
+        self._owner, self._subgraph, self._whole = owner, ends.subgraph, whole
+        self._readers, self._makers = ends.readers, ends.makers
         self._parts, self._pair = parts, (parts[first], parts[first + 1])
-        self._readers: dict[int, list[Any]] = {}
-        for operator in subgraph.operators:
-            for tensor in {int(index) for index in operator.inputs}:
-                self._readers.setdefault(tensor, []).append(operator)
-        self._makers = {int(t): o for o in subgraph.operators for t in o.outputs}
         self._joints: dict[tuple[int, int], _Joint] = {}
         self._members: set[int] = set()
         # The joint operation for each of the two that it stands for, by their identity.
@@ -231,18 +247,19 @@ class _Branches:
             if values is not None and values.size == 1 and self._constant(base) is None:
                 yield base, float(values.reshape(()))
 
-    def saved(self) -> int:
-        """How many operations fewer a graph would have."""
+    def saved(self, copies: Mapping[int, Sequence[Any]]) -> int:
+        """How many operations fewer a graph would have with these copies."""
         joined = len(self._joint_operators) // 2
-        before = sum(map(self._takes_apart, self._subgraph.operators))
-        return joined + before - sum(len(operators) for operators in self._copies().values())
+        before = sum(map(self._takes_apart, self._readers[self._whole]))
+        return joined + before - sum(map(len, copies.values()))
 
     def _takes_apart(self, operator: Any) -> bool:
         """Whether an operation makes the parts that all this began with."""
-        made = {int(index) for index in operator.outputs}
-        return self._whole in operator.inputs and not made.isdisjoint(self._parts)
+        return self._whole in operator.inputs and any(
+            int(t) in self._parts for t in operator.outputs
+        )
 
-    def _copies(self) -> dict[int, list[Any]]:
+    def copies(self) -> dict[int, list[Any]]:
         """What takes tensors apart, by the joint tensor or the whole."""
         operators, graph = self._owner.operators, self._subgraph
         copies: dict[int, list[Any]] = {}
@@ -272,9 +289,8 @@ class _Branches:
             copies[self._whole] = apart + copies.pop(start, [])
         return copies
 
-    def commit(self) -> None:
+    def commit(self, copies: Mapping[int, Sequence[Any]]) -> None:
         """Change the graph."""
-        copies = self._copies()
         self._owner.scaled = self._scaled
         done: set[int] = set()
         kept = list(self._added.get(None, []))

@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Conversions keep one core busy each, and take up to 3 GB.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
@@ -12,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 # Real weights, large shapes and fresh environments: about ten minutes more.
 slow: $(VENV)/.dev

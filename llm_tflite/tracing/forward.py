@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ..errors import UnsupportedModelError
 from ..signature_names import SERVING
+from .gradients import without_gradients
 from .signatures import Recording, Signature, WeightInput, lifted, named_variables, through_views
 from .weight_views import WeightViews
 
@@ -24,8 +25,7 @@ def trace_forward(model: Any, length: int) -> tuple[Signature, list[WeightInput]
     """
     # Functional models hold what they computed when they were made, as Gemma's scale of its
     # embedding; a function's graph takes small tensors in as constants, a plain one takes none.
-    graph = tf.__internal__.FuncGraph(SERVING)
-    with graph.as_default():
+    with without_gradients(tf.__internal__.FuncGraph(SERVING)) as graph:
         inputs = {
             name: tf.compat.v1.placeholder(tf.int32, (1, length), name=name)
             for name in ("token_ids", "padding_mask")

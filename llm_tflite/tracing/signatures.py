@@ -29,6 +29,7 @@ from .cached_call import cached_call
 from .cached_paths import cached_paths
 from .float_weights import FloatWeight, float_weights
 from .fold import fold
+from .gradients import without_gradients
 from .graph_nodes import make_constant
 from .head import find_head
 from .interception import intercept
@@ -199,7 +200,7 @@ def record(model: Any, cache: Cache, length: int, *, logits: bool, head: str | N
     """
     # No variable is read here, each has a placeholder: a plain graph will do, and a function of
     # TensorFlow's would take half as long again.
-    with tf.Graph().as_default():
+    with without_gradients(tf.Graph()):
         inputs = {
             "tokens": _input("tokens", (1, length), tf.int32),
             "input_pos": _input("input_pos", (length,), tf.int32),

@@ -48,7 +48,7 @@ def never_ending(variant):
         *(np.array(5), np.array([[1, 2]]), np.array([1.0]), np.array([True]), np.array("text")),
         *("\ud800", "half \udfff of a pair"),
     ],
-    ids=repr,
+    ids=lambda prompt: repr(prompt).partition(" at 0x")[0],
 )
 def test_what_is_no_prompt_is_refused(interpreter, prompt):
     for call in (interpreter.generate, interpreter.stream, interpreter.score):

@@ -18,7 +18,7 @@ test: $(VENV)/.dev
 
 # Real weights, large shapes and fresh environments: about ten minutes more.
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""A quantized file of a real model in LiteRT-LM's engine and in plain ai-edge-litert."""
+"""Each quantized file of a real model in LiteRT-LM's engine and in plain ai-edge-litert."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_it_says_the_same_in_every_runtime(
         ids = interpreter.tokenize(PROMPTS[0])
     start = artifact.manifest.tokens.start
     official = official_texts(path, PROMPTS, TOKENS)
-    assert all(map(same_text, [answer.text for answer in answers], official)), official
+    # The engine drops the space that SentencePiece keeps in front of a text's first piece.
+    ours = [answer.text.lstrip(" ") for answer in answers]
+    assert all(map(same_text, ours, official)), (ours, official)
     assert all(len(text.split()) > 10 for text in official), official
     artifact.save_as(path.with_suffix(".tflite"))
     first = list(answers[0].token_ids)

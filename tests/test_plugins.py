@@ -79,17 +79,19 @@ def test_an_installed_strategy_stands_beside_the_built_in_ones(install: Install)
     found = install("unrelated", "", entry_points="[console_scripts]\nx = y:z\n")
     assert found.quantizer_names() == [*BUILTINS, "good_int8"]
     assert found.quantizer("good_int8").name == "good_int8"
-    assert [str(info) for info in found.infos()][2:] == ["good (good 1.2)"]
+    assert [str(info) for info in found.infos()][3:] == ["good (good 1.2)"]
     assert info(found, "good").provides == {"quantizers": ["good_int8"]}
 
 
 def test_the_built_in_ones_need_no_installed_metadata(tmp_path: Path) -> None:
-    quantizers, registrars = Plugins([tmp_path]).infos()
+    quantizers, registrars, text_filters = Plugins([tmp_path]).infos()
     assert (quantizers.name, quantizers.distribution) == ("builtin_quantizers", "llm-tflite")
     assert quantizers.provides == {"quantizers": BUILTINS}
     assert (registrars.name, registrars.distribution) == ("builtin_registrars", "llm-tflite")
     assert registrars.provides == {"registrars": ["tf_text"]}
-    assert quantizers.error is registrars.error is None
+    assert (text_filters.name, text_filters.distribution) == ("builtin_text_filters", "llm-tflite")
+    assert text_filters.provides == {"text_filters": ["profanity"]}
+    assert quantizers.error is registrars.error is text_filters.error is None
 
 
 def test_an_object_is_accepted_wherever_a_name_is_and_loads_no_plugin(install: Install) -> None:
@@ -381,6 +383,7 @@ def test_an_unrelated_package_named_like_ours_is_left_alone(install: Install) ->
     assert [i.name for i in found.infos()] == [
         "builtin_quantizers",
         "builtin_registrars",
+        "builtin_text_filters",
         "good",
     ]
     assert "llm_tflite_tools" not in sys.modules
@@ -423,9 +426,9 @@ def test_the_process_has_one_set_of_plugins() -> None:
 
 
 def test_every_hook_is_called_by_some_plugin_of_ours() -> None:
-    from llm_tflite import quantizers, registrars
+    from llm_tflite import quantizers, registrars, safety
 
-    implemented = vars(quantizers).keys() | vars(registrars).keys()
+    implemented = vars(quantizers).keys() | vars(registrars).keys() | vars(safety).keys()
     assert implemented >= set(hook_names())
 
 

@@ -51,6 +51,7 @@ FLOORS = {
     "tokenizer_assets": 2,
     "prompt": 2,
     "artifact": 3,
+    "android": 3,
     "safety": 3,
     "conversion": 3,
     "converter": 3,

@@ -25,6 +25,7 @@ from llm_tflite.errors import (
 from llm_tflite.hookspecs import hook_names
 from llm_tflite.plugins import DISABLE_VARIABLE, PluginInfo, Plugins, load_plugins, plugins
 from llm_tflite.quantizers.int8 import Int8
+from llm_tflite.safety import ProfanityFilter
 
 BUILTINS = [
     "none", "float16", "dynamic_range", "weight_only_int8", "int4", "int4_block32", "int4_block64",
@@ -144,6 +145,17 @@ BROKEN = {
         ),
         "Int4.operations is None",
     ),
+    "misspelt hook of text filters": (
+        hook(name="llm_tflite_register_text_filter"),
+        "no hook llm_tflite_register_text_filter; did you mean llm_tflite_register_text_filters?",
+    ),
+    "registers a strategy as a text filter": (
+        hook(
+            "from llm_tflite.quantizers.int4 import Int4; register(Int4('x'))",
+            name="llm_tflite_register_text_filters",
+        ),
+        "Int4 has no method begin()",
+    ),
     "unheard-of hook": (hook(name="on_load"), "no hook on_load; the hooks are llm_tflite_"),
     "extra argument": (hook(arguments="register, options"), "{'options'} are declared"),
     "no hook at all": ("x = 1", "it implements no hook"),
@@ -253,6 +265,46 @@ def test_two_registrars_of_one_name_are_both_named(install: Install) -> None:
     with pytest.raises(PluginConflictError, match=r"builtin_registrars .* and second \(second 1"):
         found.registrar("tf_text")
     assert "the registrar 'tf_text' is also offered by" in str(info(found, "second").error)
+
+
+TEXT_FILTER = """
+from llm_tflite.hookspecs import hookimpl
+from llm_tflite.safety import ProfanityFilter
+
+@hookimpl
+def llm_tflite_register_text_filters(register):
+    register(ProfanityFilter(["banana"], name={name!r}))
+"""
+
+
+def test_an_installed_text_filter_stands_beside_the_built_in_one(install: Install) -> None:
+    found = install("fruit-filter", TEXT_FILTER.format(name="fruit"))
+    assert info(found, "fruit-filter").provides == {"text_filters": ["fruit"]}
+    assert [found.text_filter(name).name for name in ("profanity", "fruit")] == [
+        "profanity",
+        "fruit",
+    ]
+    mine = ProfanityFilter(["pear"])
+    assert found.text_filter(mine) is mine
+    with pytest.raises(UnknownPluginNameError, match="a text filter out of profanity, fruit; got"):
+        found.text_filter("vegetables")
+    with pytest.raises(InvalidOptionError, match="the name of this int is None"):
+        found.text_filter(8)  # type: ignore[arg-type]
+
+
+def test_two_text_filters_of_one_name_are_both_named(install: Install) -> None:
+    found = install("second", TEXT_FILTER.format(name="profanity"))
+    for name in ("profanity", "profanity:words.txt"):
+        with pytest.raises(PluginConflictError, match=r"builtin_text_filters .* and second \(sec"):
+            found.text_filter(name)
+    assert "the text filter 'profanity' is also offered by" in str(info(found, "second").error)
+
+
+def test_a_filter_of_a_broken_plugin_is_missed_by_name(install: Install) -> None:
+    found = install("broken-filter", "import nothing_there")
+    with pytest.raises(UnknownPluginNameError, match=r"broken-filter .*nothing_there"):
+        found.text_filter("fruit")
+    assert found.text_filter("profanity").name == "profanity"
 
 
 def test_two_plugins_that_cover_one_operation_are_both_named(

@@ -599,8 +599,11 @@ def documents() -> dict[str, dict[str, Any]]:
 
 def as_text(document: dict[str, Any]) -> str:
     """One case on each line, all in ASCII."""
+    facts = [
+        f"{json.dumps(key)}: {json.dumps(document[key])}" for key in document if key != "cases"
+    ]
     cases = ",\n".join(f"  {json.dumps(case)}" for case in document["cases"])
-    return f'{{"about": {json.dumps(document["about"])},\n "cases": [\n{cases}\n]}}\n'
+    return "{" + ",\n ".join([*facts, f'"cases": [\n{cases}\n]']) + "}\n"
 
 
 if __name__ == "__main__":

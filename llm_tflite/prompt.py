@@ -94,6 +94,14 @@ class PromptReader:
                 f"context_window (at most the context length of the model), shorten the prompt, "
                 f"or pass trim_prompt=True to keep its end"
             )
-        if ids[0] == self._start and window > 1:
-            return [self._start, *ids[excess + 1 :]], excess
-        return ids[excess:], excess
+        return keep_last(ids, window, start=self._start), excess
+
+
+def keep_last(ids: list[int], window: int, *, start: int | None) -> list[int]:
+    """Return the last tokens; a start token at the beginning stays, where another has room too."""
+    excess = len(ids) - window
+    if excess <= 0:
+        return ids
+    if ids[0] == start and window > 1:
+        return [start, *ids[excess + 1 :]]
+    return ids[excess:]

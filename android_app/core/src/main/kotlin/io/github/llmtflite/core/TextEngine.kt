@@ -33,7 +33,7 @@ interface TextEngine : AutoCloseable {
 /**
  * How to continue a text.
  *
- * @property maxNewTokens at most this many, a stop token included.
+ * @property maxNewTokens at most this many; a stop token is not among them.
  * @property temperature divides the logits; 0 takes the best token and ignores what follows.
  * @property topK keeps the best tokens; 0 keeps all.
  * @property topP keeps the smallest set of best tokens whose probabilities reach it, above 0 to 1.

@@ -73,7 +73,8 @@ data class ContextWindow(val unit: WindowUnit, val size: Int) {
         private fun lastTokens(text: String, size: Int, engine: TextEngine, reason: TrimReason): WindowedText {
             val total = engine.countTokens(text)
             if (total <= size) return WindowedText(text, WindowUnit.TOKENS, total, total)
-            return WindowedText(engine.lastTokens(text, size), WindowUnit.TOKENS, size, total, reason)
+            val end = engine.lastTokens(text, size)
+            return WindowedText(end, WindowUnit.TOKENS, engine.countTokens(end), total, reason)
         }
 
         private fun wordStarts(text: String): List<Int> {

@@ -70,7 +70,8 @@ internal object Folding {
         else -> Kind.WORD
     }
 
-    fun isNumber(folded: Int): Boolean = type(folded) in NUMBERS
+    /** Whether it is a letter and not, say, a digit. */
+    fun isLetter(folded: Int): Boolean = type(folded) in LETTERS
 
     /** Whether it belongs to the character before it: a mark, or the rest of a Hangul syllable. */
     fun continuesCharacter(folded: Int): Boolean = type(folded) in MARKS || folded in 0x1160..0x11FF

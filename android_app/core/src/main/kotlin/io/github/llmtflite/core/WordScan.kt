@@ -99,20 +99,19 @@ private class PhraseFinder(private val root: WordList.Node, private val alike: M
     override val undecided: Int? get() = candidates.minOfOrNull { it.start }
 
     override fun take(folded: Folded, start: Int, end: Int): List<Match> {
-        val isSign = folded.kind == Folding.Kind.OTHER && folded.codePoint in alike
-        if (folded.kind == Folding.Kind.WORD || isSign) {
-            extend(folded, start, end)
+        if (folded.kind == Folding.Kind.WORD || folded.codePoint in alike) {
+            extend(folded.codePoint, start, end)
             return emptyList()
         }
         return if (inWord) close() else emptyList()
     }
 
-    private fun extend(folded: Folded, start: Int, end: Int) {
+    private fun extend(folded: Int, start: Int, end: Int) {
         if (!inWord) begin(start)
         wordEnd = end
-        hasLetter = hasLetter || (folded.kind == Folding.Kind.WORD && !Folding.isNumber(folded.codePoint))
+        hasLetter = hasLetter || Folding.isLetter(folded)
         candidates = candidates.mapNotNull { candidate ->
-            val read = if (candidate.alike) alike[folded.codePoint] ?: folded.codePoint else folded.codePoint
+            val read = if (candidate.alike) alike[folded] ?: folded else folded
             candidate.node.child(read)?.let { Candidate(candidate.start, it, candidate.alike) }
         }
     }

@@ -51,7 +51,7 @@ class AutocompleteSession(
     fun start() {
         scope.launch {
             attempt({ dispatch(Event.Told(it)) }) {
-                filter = onWork { ProfanityFilter(wordList.read()) }
+                filter = onWork { ProfanityFilter.of(wordList.read()) }
                 dispatch(Event.ModelsListed(onWork(library::list)))
             }
         }
@@ -108,7 +108,7 @@ class AutocompleteSession(
             is Effect.CopyText -> clipboardChannel.trySend(effect.text)
             is Effect.SaveWords -> scope.launch {
                 attempt({ dispatch(Event.Told(it)) }) {
-                    val edited = onWork { ProfanityFilter(effect.list).also { wordList.write(effect.list) } }
+                    val edited = onWork { ProfanityFilter.of(effect.list).also { wordList.write(effect.list) } }
                     filter = edited
                     dispatch(Event.WordsSaved(edited.size))
                 }

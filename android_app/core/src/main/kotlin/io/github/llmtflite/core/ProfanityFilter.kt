@@ -6,11 +6,10 @@ package io.github.llmtflite.core
  *
  * One reading of the text finds any of thousands of entries.
  *
- * @param list one word or phrase on each line; `#` begins a comment. An empty list refuses nothing.
+ * @param entries words and phrases; an empty list refuses nothing.
  * @throws UnusableEntry an entry has no letter and no digit.
  */
-class ProfanityFilter(list: String) {
-    private val entries = WordList.parse(list)
+class ProfanityFilter(private val entries: List<String>) {
     internal val words = WordList(entries)
 
     /** How many entries there are. */
@@ -25,6 +24,9 @@ class ProfanityFilter(list: String) {
     }
 
     companion object {
+        /** The filter of a [list] with one entry on each line; `#` begins a comment. */
+        fun of(list: String): ProfanityFilter = ProfanityFilter(WordList.parse(list))
+
         /** The list that comes with the library; the Python library has the same. */
         fun standardList(): String {
             val name = "profanity_words.txt"

@@ -13,7 +13,7 @@ import org.junit.jupiter.params.provider.CsvSource
 import org.junit.jupiter.params.provider.ValueSource
 
 class ProfanityFilterTest {
-    private val filter = ProfanityFilter(LIST)
+    private val filter = ProfanityFilter.of(LIST)
 
     @ParameterizedTest
     @CsvSource(
@@ -50,13 +50,13 @@ class ProfanityFilterTest {
 
     @Test
     fun `the match that ends first wins, and of two the one that begins first`() {
-        assertEquals("bad", ProfanityFilter("bad egg\nbad").find("bad egg")?.entry)
-        assertEquals("old egg", ProfanityFilter("egg\nold egg").find("old egg")?.entry)
+        assertEquals("bad", ProfanityFilter.of("bad egg\nbad").find("bad egg")?.entry)
+        assertEquals("old egg", ProfanityFilter.of("egg\nold egg").find("old egg")?.entry)
     }
 
     @Test
     fun `a list has one entry on each line, with comments`() {
-        val filter = ProfanityFilter("\uFEFF# about\n\n  one  # why\r\ntwo words\n#three\n")
+        val filter = ProfanityFilter.of("\uFEFF# about\n\n  one  # why\r\ntwo words\n#three\n")
         assertEquals(2, filter.size)
         assertNotNull(filter.find("ONE"))
         assertNotNull(filter.find("two, words"))
@@ -65,13 +65,13 @@ class ProfanityFilterTest {
 
     @Test
     fun `an entry that would match nothing is refused by name`() {
-        val error = assertThrows(UnusableEntry::class.java) { ProfanityFilter("fine\n!!!") }
+        val error = assertThrows(UnusableEntry::class.java) { ProfanityFilter.of("fine\n!!!") }
         assertEquals("!!!", error.entry)
     }
 
     @Test
     fun `an empty list refuses nothing`() {
-        assertNull(ProfanityFilter("# none").find("darn 坏蛋"))
+        assertNull(ProfanityFilter.of("# none").find("darn 坏蛋"))
     }
 
     @Test
@@ -79,7 +79,7 @@ class ProfanityFilterTest {
         val random = Random(3)
         fun word() = String(CharArray(4 + random.nextInt(6)) { 'a' + random.nextInt(26) })
         val list = List(20_000) { if (it % 4 == 0) "${word()} ${word()}" else word() }
-        val filter = ProfanityFilter(list.joinToString("\n"))
+        val filter = ProfanityFilter.of(list.joinToString("\n"))
         val text = List(20_000) { "the quick" }.joinToString(" ")
         assertNull(filter.find(text))
         val milliseconds = measureTimeMillis { filter.find("$text ${list.last()}").let(::assertNotNull) }

@@ -11,7 +11,7 @@ class SharedVectorsTest {
     @TestFactory
     fun `the filter finds what Python's finds`() = cases("profanity.json") { case ->
         val text = case["text"].text()
-        val match = ProfanityFilter(case["words"].lines()).find(text)
+        val match = ProfanityFilter(case["words"].texts()).find(text)
         val found = match?.let { Triple(it.entry, text.substring(0, it.start), text.substring(it.start, it.end)) }
         val expected = case.find("match")?.let { Triple(it["entry"].text(), it["before"].text(), it["matched"].text()) }
         assertEquals(expected, found)
@@ -19,8 +19,8 @@ class SharedVectorsTest {
 
     @TestFactory
     fun `the gate lets through what Python's does, however the text is cut`() = cases("stream_gate.json") { case ->
-        val filter = ProfanityFilter(case["words"].lines())
-        val chunks = case["chunks"].list().map { it.text() }
+        val filter = ProfanityFilter(case["words"].texts())
+        val chunks = case["chunks"].texts()
         val text = chunks.joinToString("")
         val characters = text.codePoints().toArray().map { String(Character.toChars(it)) }
         for (cut in listOf(chunks, listOf(text), characters)) {
@@ -67,7 +67,7 @@ class SharedVectorsTest {
         return cases.map { case -> DynamicTest.dynamicTest(case["name"].text()) { check(case) } }
     }
 
-    private fun Json.lines() = list().joinToString("\n") { it.text() }
+    private fun Json.texts() = list().map { it.text() }
 
     private fun Json.tokens() = list().joinToString("") { String(Character.toChars('A'.code + it.int())) }
 

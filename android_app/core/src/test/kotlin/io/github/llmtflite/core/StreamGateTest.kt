@@ -9,7 +9,7 @@ import org.junit.jupiter.params.ParameterizedTest
 import org.junit.jupiter.params.provider.ValueSource
 
 class StreamGateTest {
-    private val filter = ProfanityFilter("darn\nbad egg\n坏蛋")
+    private val filter = ProfanityFilter.of("darn\nbad egg\n坏蛋")
 
     private fun pieces(gate: StreamGate, vararg texts: String) = texts.map(gate::push) + gate.finish()
 
@@ -62,7 +62,7 @@ class StreamGateTest {
 
     @Test
     fun `a gate with an empty list holds nothing back`() {
-        assertEquals(listOf("darn", ""), pieces(StreamGate(ProfanityFilter("")), "darn"))
+        assertEquals(listOf("darn", ""), pieces(StreamGate(ProfanityFilter.of("")), "darn"))
     }
 
     @ParameterizedTest

@@ -64,16 +64,14 @@ class AutocompleteSession(
     }
 
     /** Copies a model into the library through [import], which reports its progress; one import at a time. */
-    fun importModel(name: String, import: suspend (report: suspend (Long, Long?) -> Unit) -> ModelChoice) {
+    fun importModel(name: String, import: suspend (report: suspend (ImportProgress) -> Unit) -> ModelChoice) {
         if (mutableState.value.importing != null) return
         dispatch(Event.ImportProgressed(ImportProgress(name, 0, null)))
         scope.launch {
             attempt({ dispatch(Event.ImportRefused(it)) }) {
                 val model = onWork {
-                    import { copied, total ->
-                        withContext(scope.coroutineContext) {
-                            dispatch(Event.ImportProgressed(ImportProgress(name, copied, total)))
-                        }
+                    import { progress ->
+                        withContext(scope.coroutineContext) { dispatch(Event.ImportProgressed(progress)) }
                     }
                 }
                 dispatch(Event.ImportEnded(model))

@@ -246,7 +246,7 @@ class AutocompleteSessionTest {
         val session = session(library)
         val choice = library.list().last()
         session.importModel("new.tflite") { report ->
-            report(5, 10)
+            report(ImportProgress("new.tflite", 5, 10))
             assertEquals(ImportProgress("new.tflite", 5, 10), session.state.value.importing)
             choice
         }

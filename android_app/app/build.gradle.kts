@@ -3,9 +3,6 @@ plugins {
     alias(libs.plugins.kotlin.android)
 }
 
-// An archive of its own from libs/build_aar, with the select TensorFlow operations, takes the place of LiteRT.
-val ownRuntime = fileTree("libs") { include("*.aar") }
-
 android {
     namespace = "io.github.llmtflite.app"
     compileSdk = libs.versions.compileSdk.get().toInt()
@@ -40,11 +37,9 @@ kotlin {
 
 dependencies {
     implementation(project(":core"))
-    if (ownRuntime.isEmpty) {
-        implementation(libs.litert)
-    } else {
-        implementation(ownRuntime)
-    }
+    implementation(libs.litert)
+    // The select TensorFlow operations, if libs/build_aar built them.
+    implementation(fileTree("libs") { include("*.aar") })
     testImplementation(platform(libs.junit.bom))
     testImplementation(libs.junit.jupiter)
     testRuntimeOnly(libs.junit.launcher)

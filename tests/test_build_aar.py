@@ -1,4 +1,4 @@
-"""The script that builds the archive with the select TensorFlow operations: what it says before it builds."""
+"""The script that builds the archive with select operations: what it says before it builds."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def test_a_dry_run_prints_every_command_and_runs_none(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     for part in (
-        f"git clone --depth 1 --branch v2.16.1 https://github.com/tensorflow/text.git {work}/text",
-        "tensorflow==2.16.1",
+        f"git clone --depth 1 --branch v2.19.0 https://github.com/tensorflow/text.git {work}/text",
+        "tensorflow==2.19.0",
         "./oss_scripts/configure.sh",
         "ANDROID_NDK_HOME=/ndk",
         "--fat_apk_cpu=arm64-v8a",
@@ -88,7 +88,7 @@ def test_a_dry_run_prints_every_command_and_runs_none(tmp_path):
     [
         (["--abi", "mips"], "unknown ABI 'mips'; choose from arm64-v8a armeabi-v7a x86 x86_64"),
         (["--abi", ""], "expected at least one ABI"),
-        (["--version", "latest"], "expected a version such as 2.16.1; got 'latest'"),
+        (["--version", "latest"], "expected a version such as 2.19.0; got 'latest'"),
         (["--commit", "abc"], "expected a commit of 40 hexadecimal digits; got 'abc'"),
         (["--jobs", "many"], "expected a whole number; got 'many'"),
         (["--sdk"], "--sdk needs a value"),

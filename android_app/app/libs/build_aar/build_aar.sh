@@ -6,7 +6,7 @@ readonly TARGET=tftext-select-ops
 readonly KNOWN_ABIS="arm64-v8a armeabi-v7a x86 x86_64"
 
 abis=arm64-v8a
-version=2.16.1
+version=2.19.0
 commit=""
 repository=https://github.com/tensorflow/text.git
 sdk=${ANDROID_HOME:-${ANDROID_SDK_ROOT:-}}
@@ -100,7 +100,7 @@ check_values() {
   for abi in ${abis//,/ }; do
     [[ " $KNOWN_ABIS " == *" $abi "* ]] || fail "unknown ABI '$abi'; choose from $KNOWN_ABIS" 2
   done
-  [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "expected a version such as 2.16.1; got '$version'" 2
+  [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "expected a version such as 2.19.0; got '$version'" 2
   [[ -z $commit || $commit =~ ^[0-9a-f]{40}$ ]] || fail "expected a commit of 40 hexadecimal digits; got '$commit'" 2
   for value in "$sdk_api" "$ndk_api" "$ndk_major" "${jobs:-1}"; do
     [[ $value =~ ^[0-9]+$ ]] || fail "expected a whole number; got '$value'" 2

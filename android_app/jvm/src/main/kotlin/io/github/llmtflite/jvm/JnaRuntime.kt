@@ -1,0 +1,174 @@
+package io.github.llmtflite.jvm
+
+import com.sun.jna.Pointer
+import io.github.llmtflite.core.ModelError
+import io.github.llmtflite.core.RuntimePort
+import io.github.llmtflite.core.SignatureInfo
+import io.github.llmtflite.core.SignaturePort
+import io.github.llmtflite.core.SignatureRunner
+import io.github.llmtflite.core.TensorInfo
+import io.github.llmtflite.core.TensorType
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+/** Runs models on a desktop through TFLite's C API; see [TfLite.VARIABLE] for where the library is. */
+class JnaRuntime : RuntimePort {
+    /** The version of TFLite. */
+    val version: String get() = TfLite.TfLiteVersion()
+
+    override fun open(model: ByteBuffer, threads: Int): SignaturePort = JnaModel(model, threads)
+}
+
+private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignaturePort {
+    // The library points into the bytes and calls the log, so both live as long as the interpreter.
+    private val log = ErrorLog()
+    private val model: NativeHandle
+    private val interpreter: NativeHandle
+    private val runners = HashMap<String, JnaRunner>()
+    override val signatures: Map<String, SignatureInfo>
+
+    init {
+        model = TfLite.TfLiteModelCreateWithErrorReporter(bytes, bytes.capacity().toLong(), log, null)
+            ?.let(NativeHandles::opened) ?: throw log.error("The runtime refused the model")
+        val options = NativeHandles.opened(TfLite.TfLiteInterpreterOptionsCreate())
+        TfLite.TfLiteInterpreterOptionsSetNumThreads(options.get(), threads)
+        TfLite.TfLiteInterpreterOptionsSetErrorReporter(options.get(), log, null)
+        val created = TfLite.TfLiteInterpreterCreate(model.get(), options.get())?.let(NativeHandles::opened)
+        options.free(TfLite::TfLiteInterpreterOptionsDelete)
+        if (created == null) {
+            model.free(TfLite::TfLiteModelDelete)
+            throw log.error("The runtime refused the model")
+        }
+        interpreter = created
+        val names = List(TfLite.TfLiteInterpreterGetSignatureCount(interpreter.get())) {
+            TfLite.TfLiteInterpreterGetSignatureKey(interpreter.get(), it)
+        }
+        signatures = names.associateWith { runner(it).info }
+    }
+
+    override fun runner(signature: String): JnaRunner = runners.getOrPut(signature) {
+        val handle = TfLite.TfLiteInterpreterGetSignatureRunner(interpreter.get(), signature)
+            ?: throw ModelError.RuntimeFailure("The model has no signature \"$signature\".")
+        val only = TfLite.TfLiteInterpreterGetSignatureCount(interpreter.get()) == 1
+        JnaRunner(NativeHandles.opened(handle), log, if (only) graphOutputs() else emptyMap())
+    }
+
+    /** The outputs of the main graph, by the names of their tensors. */
+    private fun graphOutputs(): Map<String, Pointer> =
+        (0 until TfLite.TfLiteInterpreterGetOutputTensorCount(interpreter.get()))
+            .map { TfLite.TfLiteInterpreterGetOutputTensor(interpreter.get(), it) }
+            .associateBy(TfLite::TfLiteTensorName)
+
+    override fun close() {
+        runners.values.forEach(JnaRunner::close)
+        interpreter.free(TfLite::TfLiteInterpreterDelete)
+        model.free(TfLite::TfLiteModelDelete)
+    }
+}
+
+private class JnaRunner(
+    private val handle: NativeHandle,
+    private val log: ErrorLog,
+    private val graphOutputs: Map<String, Pointer>,
+) : SignatureRunner {
+    private val inputs: Map<String, Pointer>
+    private val outputs: Map<String, Pointer>
+    private var allocated = false
+    val info: SignatureInfo
+
+    init {
+        val runner = handle.get()
+        inputs = names(TfLite.TfLiteSignatureRunnerGetInputCount(runner)) {
+            TfLite.TfLiteSignatureRunnerGetInputName(runner, it)
+        }.associateWith { checkNotNull(TfLite.TfLiteSignatureRunnerGetInputTensor(runner, it)) }
+        val named = names(TfLite.TfLiteSignatureRunnerGetOutputCount(runner)) {
+            TfLite.TfLiteSignatureRunnerGetOutputName(runner, it)
+        }.associateWith { checkNotNull(TfLite.TfLiteSignatureRunnerGetOutputTensor(runner, it)) }
+        outputs = graphOutputs.filterValues { it !in named.values } + named
+        info = SignatureInfo(inputs.mapValues(::tensorInfo), outputs.mapValues(::tensorInfo))
+    }
+
+    override fun resize(input: String, shape: List<Int>) {
+        tensor(inputs, input)
+        val status = TfLite.TfLiteSignatureRunnerResizeInputTensor(handle.get(), input, shape.toIntArray(), shape.size)
+        if (status != TfLite.OK) throw log.error("The input \"$input\" cannot have the shape $shape")
+        allocated = false
+    }
+
+    override fun run(inputs: Map<String, ByteBuffer>, outputs: Map<String, ByteBuffer>) {
+        if (inputs.keys != this.inputs.keys) {
+            throw ModelError.RuntimeFailure("The inputs ${this.inputs.keys} were expected; there are ${inputs.keys}.")
+        }
+        if (!allocated) {
+            if (TfLite.TfLiteSignatureRunnerAllocateTensors(handle.get()) != TfLite.OK) {
+                throw log.error("The runtime has no memory for the model")
+            }
+            allocated = true
+        }
+        for ((name, buffer) in inputs) {
+            val size = buffer.capacity().toLong()
+            if (TfLite.TfLiteTensorCopyFromBuffer(checked(this.inputs, name, size), buffer, size) != TfLite.OK) {
+                throw log.error("The input \"$name\" could not be copied")
+            }
+        }
+        if (TfLite.TfLiteSignatureRunnerInvoke(handle.get()) != TfLite.OK) throw log.error("Running the model failed")
+        for ((name, buffer) in outputs) copy(name, buffer)
+    }
+
+    override fun output(name: String): ByteBuffer {
+        val size = TfLite.TfLiteTensorByteSize(tensor(outputs, name)).toInt()
+        return ByteBuffer.allocateDirect(size).order(ByteOrder.nativeOrder()).also { copy(name, it) }
+    }
+
+    override fun outputShape(name: String): List<Int> = shape(tensor(outputs, name))
+
+    override fun close() = handle.free(TfLite::TfLiteSignatureRunnerDelete)
+
+    private fun copy(name: String, buffer: ByteBuffer) {
+        val size = buffer.capacity().toLong()
+        if (TfLite.TfLiteTensorCopyToBuffer(checked(outputs, name, size), buffer, size) != TfLite.OK) {
+            throw log.error("The output \"$name\" could not be copied")
+        }
+    }
+
+    private fun checked(tensors: Map<String, Pointer>, name: String, size: Long): Pointer {
+        val tensor = tensor(tensors, name)
+        val expected = TfLite.TfLiteTensorByteSize(tensor)
+        if (size != expected) {
+            throw ModelError.RuntimeFailure("The tensor \"$name\" has $expected bytes; a buffer of $size was given.")
+        }
+        return tensor
+    }
+
+    private fun tensor(tensors: Map<String, Pointer>, name: String): Pointer =
+        tensors[name] ?: throw ModelError.RuntimeFailure("The signature has no tensor \"$name\"; it has ${tensors.keys}.")
+}
+
+private fun names(count: Long, name: (Int) -> String): List<String> = List(count.toInt(), name)
+
+private fun tensorInfo(entry: Map.Entry<String, Pointer>): TensorInfo =
+    TensorInfo(entry.key, type(TfLite.TfLiteTensorType(entry.value)), declaredShape(entry.value))
+
+private fun shape(tensor: Pointer): List<Int> = List(TfLite.TfLiteTensorNumDims(tensor)) { TfLite.TfLiteTensorDim(tensor, it) }
+
+/** The shape as the file has it, -1 for a dimension that the caller chooses. */
+private fun declaredShape(tensor: Pointer): List<Int> {
+    val value = IntArray(1)
+    if (TfLite.TfLiteOpaqueTensorGetNumDimsSignature(tensor, value) != TfLite.OK || value[0] <= 0) return shape(tensor)
+    return List(value[0]) {
+        TfLite.TfLiteOpaqueTensorGetDimSignature(tensor, it, value)
+        value[0]
+    }
+}
+
+/** The codes of `TfLiteType` in `tflite/core/c/c_api_types.h`. */
+private fun type(code: Int): TensorType = when (code) {
+    1 -> TensorType.FLOAT32
+    2 -> TensorType.INT32
+    3 -> TensorType.UINT8
+    4 -> TensorType.INT64
+    6 -> TensorType.BOOL
+    9 -> TensorType.INT8
+    10 -> TensorType.FLOAT16
+    else -> TensorType.OTHER
+}

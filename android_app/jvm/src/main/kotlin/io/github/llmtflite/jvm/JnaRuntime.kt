@@ -4,6 +4,7 @@ import com.sun.jna.Pointer
 import io.github.llmtflite.core.ModelError
 import io.github.llmtflite.core.RuntimePort
 import io.github.llmtflite.core.SignatureInfo
+import io.github.llmtflite.core.SignatureOutputs
 import io.github.llmtflite.core.SignaturePort
 import io.github.llmtflite.core.SignatureRunner
 import io.github.llmtflite.core.TensorInfo
@@ -25,6 +26,7 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
     private val model: NativeHandle
     private val interpreter: NativeHandle
     private val runners = HashMap<String, JnaRunner>()
+    private val outputNames: Map<String, List<String>>
     override val signatures: Map<String, SignatureInfo>
 
     init {
@@ -40,17 +42,20 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
             throw log.error("The runtime refused the model")
         }
         interpreter = created
-        val names = List(TfLite.TfLiteInterpreterGetSignatureCount(interpreter.get())) {
-            TfLite.TfLiteInterpreterGetSignatureKey(interpreter.get(), it)
+        try {
+            outputNames = SignatureOutputs.names(bytes)
+            signatures = outputNames.keys.associateWith { runner(it).info }
+        } catch (e: ModelError) {
+            close()
+            throw e
         }
-        signatures = names.associateWith { runner(it).info }
     }
 
     override fun runner(signature: String): JnaRunner = runners.getOrPut(signature) {
         val handle = TfLite.TfLiteInterpreterGetSignatureRunner(interpreter.get(), signature)
             ?: throw ModelError.RuntimeFailure("The model has no signature \"$signature\".")
-        val only = TfLite.TfLiteInterpreterGetSignatureCount(interpreter.get()) == 1
-        JnaRunner(NativeHandles.opened(handle), log, if (only) ::graphOutputs else ::emptyMap)
+        val hidden = if (outputNames.size == 1) ::graphOutputs else ::emptyMap
+        JnaRunner(NativeHandles.opened(handle), outputNames.getValue(signature), log, hidden)
     }
 
     /** The outputs of the main graph, by the names of their tensors. */
@@ -69,14 +74,12 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
 /** @param graphOutputs finds outputs of the graph that the signature may not name. */
 private class JnaRunner(
     private val handle: NativeHandle,
+    private val outputNames: List<String>,
     private val log: ErrorLog,
     private val graphOutputs: () -> Map<String, Pointer>,
 ) : SignatureRunner {
     private val inputNames = List(TfLite.TfLiteSignatureRunnerGetInputCount(handle.get()).toInt()) {
         TfLite.TfLiteSignatureRunnerGetInputName(handle.get(), it)
-    }
-    private val outputNames = List(TfLite.TfLiteSignatureRunnerGetOutputCount(handle.get()).toInt()) {
-        TfLite.TfLiteSignatureRunnerGetOutputName(handle.get(), it)
     }
     private var inputs = inputTensors()
     private var outputs = outputTensors()

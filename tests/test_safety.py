@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm_tflite.errors import ArtifactNotFoundError, InvalidOptionError
@@ -60,7 +60,7 @@ def plain_find(text: str) -> tuple[int, int] | None:
     return letters[start][1], letters[end][1] + 1
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=st.text(ALPHABET, max_size=16), data=st.data())
 def test_the_filter_is_its_rules_however_the_text_is_cut(text: str, data: st.DataObject) -> None:
     text_filter = ProfanityFilter(WORDS)
@@ -80,6 +80,7 @@ def test_the_filter_is_its_rules_however_the_text_is_cut(text: str, data: st.Dat
     assert passed == (text if expected is None else text[: expected[0]])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=st.text(max_size=30))
 def test_texts_of_any_script_are_read_without_a_word_of_complaint(text: str) -> None:
     text_filter = ProfanityFilter()

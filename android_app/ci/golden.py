@@ -73,19 +73,19 @@ HARD_TEXTS = (
     *PROMPTS,
     *TEXTS,
 )
-# The runtimes of Python and of the tests differ in the last digits of a logit. Among tens of
-# thousands of tokens, of which none is likely, that decides one draw in a hundred.
+# The runtimes of Python and of the tests differ in the last digits of a logit, and int8 activations
+# make more of it. Among thousands of tokens that are about as likely, that decides one draw in a
+# hundred, so large vocabularies are drawn from where few tokens are in question.
 SAMPLINGS_OF_MANY = (
     Sampling.greedy(),
-    Sampling(temperature=0.8, top_k=40, seed=7),
+    Sampling(temperature=0.5, top_k=4, seed=7),
 )
 SAMPLINGS = (
-    *SAMPLINGS_OF_MANY,
+    Sampling.greedy(),
+    Sampling(temperature=0.8, top_k=40, seed=7),
     Sampling(temperature=1.0, top_p=0.9, seed=12_345_678_901),
     Sampling(temperature=1.3, seed=0),
 )
-
-
 _FILTERS = ((None, 1.0), (1, 1.0), (40, 1.0), (None, 0.9), (50, 0.35), (1000, 0.999))
 
 

@@ -15,10 +15,8 @@ internal class ByteLevelTokenizer private constructor(
 
     override val vocabularySize: Int = (ids.values + added.keys).toSet().size
 
-    private val byteIds = IntArray(256) { byte ->
-        val piece = ByteAlphabet.character(byte.toByte()).toString()
-        ids[piece] ?: throw ModelError.UnsupportedTokenizer("The tokenizer has no token for the byte $byte.")
-    }
+    // A byte without a token is left out, as by the tokenizers library where there is no token for the unknown.
+    private val byteIds = List(256) { ids[ByteAlphabet.character(it.toByte()).toString()] }
     private val pieces = ids.entries.associate { (piece, id) -> id to piece }
     private val names = added.entries.sortedByDescending { it.value.text.length }
 
@@ -55,7 +53,11 @@ internal class ByteLevelTokenizer private constructor(
         for (word in words) {
             val bytes = word.toByteArray()
             val whole = if (wholeWords) ids[String(CharArray(bytes.size) { ByteAlphabet.character(bytes[it]) })] else null
-            if (whole != null) result += whole else result += pairs.merge(IntArray(bytes.size) { byteIds[bytes[it].toInt() and 0xFF] })
+            if (whole != null) {
+                result += whole
+            } else {
+                result += pairs.merge(bytes.asList().mapNotNull { byteIds[it.toInt() and 0xFF] }.toIntArray())
+            }
         }
     }
 
@@ -65,6 +67,7 @@ internal class ByteLevelTokenizer private constructor(
             val content = Json.parse(text)
             val model = content["model"]
             expect("the model", model.find("type")?.text(), "BPE")
+            expect("the token for the unknown", model.find("unk_token")?.text().orEmpty(), "")
             expect("the decoder", content.find("decoder")?.get("type")?.text(), "ByteLevel")
             if (model.find("byte_fallback")?.flag() == true || model.find("dropout") != null) {
                 throw ModelError.UnsupportedTokenizer("The tokenizer has byte_fallback or dropout, which are not supported.")

@@ -25,7 +25,7 @@ internal class Contents(
         if (listed != found) {
             throw ModelError.Damaged("The file lists the sections $listed and holds $found: it was altered.")
         }
-        val spans = (sections.values + manifestSpan).sortedWith(compareBy(Span::begin, Span::end))
+        val spans = inOrder
         if (spans.zipWithNext().any { (before, after) -> before.end > after.begin } || spans.first().begin != 0L) {
             throw ModelError.Damaged("The file's sections overlap or do not begin at its first byte: it was altered.")
         }
@@ -38,8 +38,16 @@ internal class Contents(
         }
     }
 
-    /** Compares every section with its digest. */
+    private val inOrder: List<Span>
+        get() = (sections.values + manifestSpan).sortedWith(compareBy(Span::begin, Span::end))
+
+    /** Compares every section with its digest, and what stands between two with zeros. */
     fun verify(file: ByteBuffer) {
+        for ((before, after) in inOrder.zipWithNext()) {
+            if ((before.end until after.begin).any { file.get(it.toInt()) != 0.toByte() }) {
+                throw ModelError.Damaged("The file has unexpected bytes behind byte ${before.end}: it was changed or damaged.")
+            }
+        }
         for ((name, span) in sections) {
             val digest = sha256()
             val bytes = ByteArray(CHUNK_BYTES)

@@ -45,7 +45,7 @@ internal class Sampler(private val parameters: Parameters) {
     }
 
     private fun draw(logits: FloatArray, best: Float): Int {
-        val tokens = if (parameters.topK in 1 until logits.size) top(logits, parameters.topK) else null
+        val tokens = if (parameters.topK > 0) top(logits, parameters.topK) else null
         val weights = FloatArray(tokens?.size ?: logits.size) {
             exp(((logits[tokens?.get(it) ?: it] - best) * scale).toDouble()).toFloat()
         }

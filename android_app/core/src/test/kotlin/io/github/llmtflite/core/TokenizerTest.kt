@@ -15,9 +15,9 @@ class TokenizerTest {
         Golden.content["tokenizers"].list().map { file ->
             val name = file["file"].text()
             val tokenizer by lazy { Tokenizer.load(file["kind"].text(), Golden.bytes(name)) }
-            val tests = file["cases"].list().map { case ->
+            val tests = file["cases"].list().mapIndexed { number, case ->
                 val text = case["text"].text()
-                DynamicTest.dynamicTest(text.map { if (it in ' '..'~') it.toString() else "\\u%04x".format(it.code) }.joinToString("")) {
+                DynamicTest.dynamicTest("text $number") {
                     val ids = case["ids"].list().map(Json::int)
                     assertEquals(ids, tokenizer.encode(text))
                     assertEquals(case["special_ids"].list().map(Json::int), tokenizer.encode(text, specialTokens = true))

@@ -4,6 +4,7 @@ import com.sun.jna.Pointer
 import io.github.llmtflite.core.ModelError
 import io.github.llmtflite.core.RuntimePort
 import io.github.llmtflite.core.SignatureInfo
+import io.github.llmtflite.core.SignatureOutputs
 import io.github.llmtflite.core.SignaturePort
 import io.github.llmtflite.core.SignatureRunner
 import io.github.llmtflite.core.TensorInfo
@@ -25,6 +26,7 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
     private val model: NativeHandle
     private val interpreter: NativeHandle
     private val runners = HashMap<String, JnaRunner>()
+    private val outputNames: Map<String, List<String>>
     override val signatures: Map<String, SignatureInfo>
 
     init {
@@ -40,24 +42,27 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
             throw log.error("The runtime refused the model")
         }
         interpreter = created
-        val names = List(TfLite.TfLiteInterpreterGetSignatureCount(interpreter.get())) {
-            TfLite.TfLiteInterpreterGetSignatureKey(interpreter.get(), it)
+        try {
+            outputNames = SignatureOutputs.names(bytes)
+            signatures = outputNames.keys.associateWith { runner(it).info }
+        } catch (e: ModelError) {
+            close()
+            throw e
         }
-        signatures = names.associateWith { runner(it).info }
     }
 
     override fun runner(signature: String): JnaRunner = runners.getOrPut(signature) {
         val handle = TfLite.TfLiteInterpreterGetSignatureRunner(interpreter.get(), signature)
             ?: throw ModelError.RuntimeFailure("The model has no signature \"$signature\".")
-        val only = TfLite.TfLiteInterpreterGetSignatureCount(interpreter.get()) == 1
-        JnaRunner(NativeHandles.opened(handle), log, if (only) graphOutputs() else emptyMap())
+        val hidden = if (outputNames.size == 1) ::graphOutputs else ::emptyMap
+        JnaRunner(NativeHandles.opened(handle), outputNames.getValue(signature), log, hidden)
     }
 
     /** The outputs of the main graph, by the names of their tensors. */
     private fun graphOutputs(): Map<String, Pointer> =
-        (0 until TfLite.TfLiteInterpreterGetOutputTensorCount(interpreter.get()))
-            .map { TfLite.TfLiteInterpreterGetOutputTensor(interpreter.get(), it) }
-            .associateBy(TfLite::TfLiteTensorName)
+        List(TfLite.TfLiteInterpreterGetOutputTensorCount(interpreter.get())) {
+            TfLite.TfLiteInterpreterGetOutputTensor(interpreter.get(), it)
+        }.associateBy(TfLite::TfLiteTensorName)
 
     override fun close() {
         runners.values.forEach(JnaRunner::close)
@@ -66,27 +71,20 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
     }
 }
 
+/** @param graphOutputs finds outputs of the graph that the signature may not name. */
 private class JnaRunner(
     private val handle: NativeHandle,
+    private val outputNames: List<String>,
     private val log: ErrorLog,
-    private val graphOutputs: Map<String, Pointer>,
+    private val graphOutputs: () -> Map<String, Pointer>,
 ) : SignatureRunner {
-    private val inputs: Map<String, Pointer>
-    private val outputs: Map<String, Pointer>
-    private var allocated = false
-    val info: SignatureInfo
-
-    init {
-        val runner = handle.get()
-        inputs = names(TfLite.TfLiteSignatureRunnerGetInputCount(runner)) {
-            TfLite.TfLiteSignatureRunnerGetInputName(runner, it)
-        }.associateWith { checkNotNull(TfLite.TfLiteSignatureRunnerGetInputTensor(runner, it)) }
-        val named = names(TfLite.TfLiteSignatureRunnerGetOutputCount(runner)) {
-            TfLite.TfLiteSignatureRunnerGetOutputName(runner, it)
-        }.associateWith { checkNotNull(TfLite.TfLiteSignatureRunnerGetOutputTensor(runner, it)) }
-        outputs = graphOutputs.filterValues { it !in named.values } + named
-        info = SignatureInfo(inputs.mapValues(::tensorInfo), outputs.mapValues(::tensorInfo))
+    private val inputNames = List(TfLite.TfLiteSignatureRunnerGetInputCount(handle.get()).toInt()) {
+        TfLite.TfLiteSignatureRunnerGetInputName(handle.get(), it)
     }
+    private var inputs = inputTensors()
+    private var outputs = outputTensors()
+    private var allocated = false
+    val info = SignatureInfo(inputs.mapValues(::tensorInfo), outputs.mapValues(::tensorInfo))
 
     override fun resize(input: String, shape: List<Int>) {
         tensor(inputs, input)
@@ -99,19 +97,15 @@ private class JnaRunner(
         if (inputs.keys != this.inputs.keys) {
             throw ModelError.RuntimeFailure("The inputs ${this.inputs.keys} were expected; there are ${inputs.keys}.")
         }
-        if (!allocated) {
-            if (TfLite.TfLiteSignatureRunnerAllocateTensors(handle.get()) != TfLite.OK) {
-                throw log.error("The runtime has no memory for the model")
-            }
-            allocated = true
-        }
+        if (!allocated) allocate()
         for ((name, buffer) in inputs) {
             val size = buffer.capacity().toLong()
             if (TfLite.TfLiteTensorCopyFromBuffer(checked(this.inputs, name, size), buffer, size) != TfLite.OK) {
                 throw log.error("The input \"$name\" could not be copied")
             }
         }
-        if (TfLite.TfLiteSignatureRunnerInvoke(handle.get()) != TfLite.OK) throw log.error("Running the model failed")
+        val status = TfLite.TfLiteSignatureRunnerInvoke(handle.get())
+        if (status != TfLite.OK) throw log.error("Running the model failed")
         for ((name, buffer) in outputs) copy(name, buffer)
     }
 
@@ -123,6 +117,24 @@ private class JnaRunner(
     override fun outputShape(name: String): List<Int> = shape(tensor(outputs, name))
 
     override fun close() = handle.free(TfLite::TfLiteSignatureRunnerDelete)
+
+    private fun allocate() {
+        if (TfLite.TfLiteSignatureRunnerAllocateTensors(handle.get()) != TfLite.OK) {
+            throw log.error("The runtime has no memory for the model")
+        }
+        // A graph that is prepared may get further tensors, and then all of them stand elsewhere.
+        inputs = inputTensors()
+        outputs = outputTensors()
+        allocated = true
+    }
+
+    private fun inputTensors(): Map<String, Pointer> =
+        inputNames.associateWith { checkNotNull(TfLite.TfLiteSignatureRunnerGetInputTensor(handle.get(), it)) }
+
+    private fun outputTensors(): Map<String, Pointer> {
+        val named = outputNames.associateWith { checkNotNull(TfLite.TfLiteSignatureRunnerGetOutputTensor(handle.get(), it)) }
+        return graphOutputs().filterValues { it !in named.values } + named
+    }
 
     private fun copy(name: String, buffer: ByteBuffer) {
         val size = buffer.capacity().toLong()
@@ -143,8 +155,6 @@ private class JnaRunner(
     private fun tensor(tensors: Map<String, Pointer>, name: String): Pointer =
         tensors[name] ?: throw ModelError.RuntimeFailure("The signature has no tensor \"$name\"; it has ${tensors.keys}.")
 }
-
-private fun names(count: Long, name: (Int) -> String): List<String> = List(count.toInt(), name)
 
 private fun tensorInfo(entry: Map.Entry<String, Pointer>): TensorInfo =
     TensorInfo(entry.key, type(TfLite.TfLiteTensorType(entry.value)), declaredShape(entry.value))

@@ -65,10 +65,6 @@ internal object TfLite {
 
     @JvmStatic external fun TfLiteInterpreterGetOutputTensor(interpreter: Pointer, index: Int): Pointer
 
-    @JvmStatic external fun TfLiteInterpreterGetSignatureCount(interpreter: Pointer): Int
-
-    @JvmStatic external fun TfLiteInterpreterGetSignatureKey(interpreter: Pointer, index: Int): String
-
     @JvmStatic external fun TfLiteInterpreterGetSignatureRunner(interpreter: Pointer, signature: String): Pointer?
 
     @JvmStatic external fun TfLiteSignatureRunnerDelete(runner: Pointer)
@@ -78,10 +74,6 @@ internal object TfLite {
     @JvmStatic external fun TfLiteSignatureRunnerGetInputName(runner: Pointer, index: Int): String
 
     @JvmStatic external fun TfLiteSignatureRunnerGetInputTensor(runner: Pointer, name: String): Pointer?
-
-    @JvmStatic external fun TfLiteSignatureRunnerGetOutputCount(runner: Pointer): Long
-
-    @JvmStatic external fun TfLiteSignatureRunnerGetOutputName(runner: Pointer, index: Int): String
 
     @JvmStatic external fun TfLiteSignatureRunnerGetOutputTensor(runner: Pointer, name: String): Pointer?
 

@@ -233,84 +233,207 @@ def stream(
         for count, least, most in steps or []
     ]
     return {
-        "name": name, "words": words, "chunks": chunks, "text": text, "entry": entry,
+        "name": name,
+        "words": words,
+        "chunks": chunks,
+        "text": text,
+        "entry": entry,
         "released": released,
-    }  # fmt: skip
+    }
 
 
 LIST = ["darn", "son of a gun", "\u574f\u86cb", "\u50bbB"]
 STREAM_GATE = [
     stream("nothing", LIST, [], ""),
     stream("empty chunks", LIST, ["", "", ""], ""),
-    stream("clean", LIST, ["Hello", " wor", "ld."], "Hello world.",
-           steps=[(2, "Hello ", "Hello wor")]),
+    stream(
+        "clean", LIST, ["Hello", " wor", "ld."], "Hello world.", steps=[(2, "Hello ", "Hello wor")]
+    ),
     stream("a word in one chunk", LIST, ["oh darn it"], "oh ", "darn"),
-    stream("a word at the end waits for it", LIST, ["oh ", "darn"], "oh ", "darn",
-           steps=[(1, "oh ", "oh "), (2, "oh ", "oh ")]),
-    stream("a word that grows into another", LIST, ["oh ", "d", "ar", "n", "ing", " socks"],
-           "oh darning socks", steps=[(2, "oh ", "oh "), (4, "oh ", "oh "), (6, "oh darning ", "oh darning socks")]),
-    stream("a word that grows into a listed one", LIST, ["oh d", "a", "r", "n", "."], "oh ", "darn",
-           steps=[(4, "oh ", "oh ")]),
-    stream("a word that turns out to be another is let out at once", LIST, ["dar", "e ", "x"], "dare x",
-           steps=[(1, "", ""), (2, "dare ", "dare ")]),
+    stream(
+        "a word at the end waits for it",
+        LIST,
+        ["oh ", "darn"],
+        "oh ",
+        "darn",
+        steps=[(1, "oh ", "oh "), (2, "oh ", "oh ")],
+    ),
+    stream(
+        "a word that grows into another",
+        LIST,
+        ["oh ", "d", "ar", "n", "ing", " socks"],
+        "oh darning socks",
+        steps=[(2, "oh ", "oh "), (4, "oh ", "oh "), (6, "oh darning ", "oh darning socks")],
+    ),
+    stream(
+        "a word that grows into a listed one",
+        LIST,
+        ["oh d", "a", "r", "n", "."],
+        "oh ",
+        "darn",
+        steps=[(4, "oh ", "oh ")],
+    ),
+    stream(
+        "a word that turns out to be another is let out at once",
+        LIST,
+        ["dar", "e ", "x"],
+        "dare x",
+        steps=[(1, "", ""), (2, "dare ", "dare ")],
+    ),
     stream("the end of another word is no word", LIST, ["un", "darn", " x"], "undarn x"),
     stream("what follows does not come out", LIST, ["a darn", " b", " c", " d"], "a ", "darn"),
-    stream("nothing comes after a match", LIST, ["darn ", "x", "y"], "", "darn",
-           steps=[(1, "", ""), (3, "", "")]),
+    stream(
+        "nothing comes after a match",
+        LIST,
+        ["darn ", "x", "y"],
+        "",
+        "darn",
+        steps=[(1, "", ""), (3, "", "")],
+    ),
     stream("a mark that comes late", LIST, ["dar", "n", "\u0301", " x"], "", "darn"),
-    stream("a hidden character inside", LIST, ["da", "\u200d", "rn", "!"], "", "darn",
-           steps=[(3, "", "")]),
+    stream(
+        "a hidden character inside",
+        LIST,
+        ["da", "\u200d", "rn", "!"],
+        "",
+        "darn",
+        steps=[(3, "", "")],
+    ),
     stream("only hidden characters", LIST, ["\u200b", "\u0301"], "\u200b\u0301"),
     stream("look-alikes", LIST, ["so d", "4", "rn", " "], "so ", "darn", steps=[(3, "so ", "so ")]),
-    stream("a look-alike sign first", ["ant"], ["an ", "@", "n", "7", "!"], "an ", "ant",
-           steps=[(2, "an ", "an ")]),
-    stream("a number may become a word", ["ass"], ["4", "5", "5", " x"], "455 x",
-           steps=[(3, "", ""), (4, "455 ", "455 x")]),
-    stream("a phrase", LIST, ["my son", " of", " a", " gun", "."], "my ", "son of a gun",
-           steps=[(1, "my ", "my "), (3, "my ", "my "), (4, "my ", "my ")]),
-    stream("a phrase that goes on otherwise", LIST, ["my son", " of", " a", " friend", "."],
-           "my son of a friend.", steps=[(3, "my ", "my "), (5, "my ", "my son of a friend.")]),
-    stream("a phrase that is not finished", LIST, ["my son", " of", " a"], "my son of a",
-           steps=[(3, "my ", "my ")]),
-    stream("a phrase over punctuation", LIST, ["son,", " of\n", "... a", "\u3000", "GUN"], "", "son of a gun",
-           steps=[(4, "", "")]),
-    stream("a phrase that begins again", LIST, ["son of son", " of a", " gun "], "son of ", "son of a gun",
-           steps=[(2, "", "son of ")]),
+    stream(
+        "a look-alike sign first",
+        ["ant"],
+        ["an ", "@", "n", "7", "!"],
+        "an ",
+        "ant",
+        steps=[(2, "an ", "an ")],
+    ),
+    stream(
+        "a number may become a word",
+        ["ass"],
+        ["4", "5", "5", " x"],
+        "455 x",
+        steps=[(3, "", ""), (4, "455 ", "455 x")],
+    ),
+    stream(
+        "a phrase",
+        LIST,
+        ["my son", " of", " a", " gun", "."],
+        "my ",
+        "son of a gun",
+        steps=[(1, "my ", "my "), (3, "my ", "my "), (4, "my ", "my ")],
+    ),
+    stream(
+        "a phrase that goes on otherwise",
+        LIST,
+        ["my son", " of", " a", " friend", "."],
+        "my son of a friend.",
+        steps=[(3, "my ", "my "), (5, "my ", "my son of a friend.")],
+    ),
+    stream(
+        "a phrase that is not finished",
+        LIST,
+        ["my son", " of", " a"],
+        "my son of a",
+        steps=[(3, "my ", "my ")],
+    ),
+    stream(
+        "a phrase over punctuation",
+        LIST,
+        ["son,", " of\n", "... a", "\u3000", "GUN"],
+        "",
+        "son of a gun",
+        steps=[(4, "", "")],
+    ),
+    stream(
+        "a phrase that begins again",
+        LIST,
+        ["son of son", " of a", " gun "],
+        "son of ",
+        "son of a gun",
+        steps=[(2, "", "son of ")],
+    ),
     stream("a word inside a phrase that began", LIST, ["son of ", "darn ", "x"], "son of ", "darn"),
-    stream("Chinese, character by character", LIST, ["\u4f60", "\u662f", "\u574f", "\u86cb", "\u3002"],
-           "\u4f60\u662f", "\u574f\u86cb", steps=[(2, "\u4f60", "\u4f60\u662f"), (3, "\u4f60\u662f", "\u4f60\u662f"),
-                                                  (4, "\u4f60\u662f", "\u4f60\u662f")]),
-    stream("Chinese that goes on otherwise", LIST, ["\u5f88\u574f", "\u7684", "\u4eba"], "\u5f88\u574f\u7684\u4eba",
-           steps=[(1, "\u5f88", "\u5f88"), (3, "\u5f88\u574f\u7684", "\u5f88\u574f\u7684\u4eba")]),
+    stream(
+        "Chinese, character by character",
+        LIST,
+        ["\u4f60", "\u662f", "\u574f", "\u86cb", "\u3002"],
+        "\u4f60\u662f",
+        "\u574f\u86cb",
+        steps=[
+            (2, "\u4f60", "\u4f60\u662f"),
+            (3, "\u4f60\u662f", "\u4f60\u662f"),
+            (4, "\u4f60\u662f", "\u4f60\u662f"),
+        ],
+    ),
+    stream(
+        "Chinese that goes on otherwise",
+        LIST,
+        ["\u5f88\u574f", "\u7684", "\u4eba"],
+        "\u5f88\u574f\u7684\u4eba",
+        steps=[(1, "\u5f88", "\u5f88"), (3, "\u5f88\u574f\u7684", "\u5f88\u574f\u7684\u4eba")],
+    ),
     stream("Chinese at the end", LIST, ["\u4f60\u574f\u86cb"], "\u4f60", "\u574f\u86cb"),
-    stream("Chinese and Latin", LIST, ["\u50bb", "b", "\u5417"], "", "\u50bbB", steps=[(2, "", "")]),
-    stream("Korean, a syllable that goes on", ["\uc2dc\ubc14"], ["\uc2dc", "\u1107\u1161", "\u11af", "."],
-           "\uc2dc\u1107\u1161\u11af.", steps=[(2, "", "")]),
-    stream("emoji", LIST, ["\U0001f600", BOY, " d", "arn\U0001f600"], "\U0001f600" + BOY + " ", "darn"),
+    stream(
+        "Chinese and Latin", LIST, ["\u50bb", "b", "\u5417"], "", "\u50bbB", steps=[(2, "", "")]
+    ),
+    stream(
+        "Korean, a syllable that goes on",
+        ["\uc2dc\ubc14"],
+        ["\uc2dc", "\u1107\u1161", "\u11af", "."],
+        "\uc2dc\u1107\u1161\u11af.",
+        steps=[(2, "", "")],
+    ),
+    stream(
+        "emoji", LIST, ["\U0001f600", BOY, " d", "arn\U0001f600"], "\U0001f600" + BOY + " ", "darn"
+    ),
     stream("two words, the first ends it", ["one", "two"], ["a tw", "o one", " b"], "a ", "two"),
     stream("the one that ends first, in one chunk", ["b c d", "c"], ["a b c d e"], "a b ", "c"),
-    stream("the one that ends first, in several", ["b c d", "c"], ["a b", " c", " d", " e"], "a b ", "c"),
-    stream("a long text", LIST, ["lorem ipsum dolor "] * 100 + ["darn", " it"], "lorem ipsum dolor " * 100, "darn",
-           steps=[(100, "lorem ipsum dolor " * 99, "lorem ipsum dolor " * 100)]),
-    stream("a long run of letters", LIST, ["darn"] * 500, "darn" * 500,
-           steps=[(500, "", "darn" * 500)]),
-]  # fmt: skip
+    stream(
+        "the one that ends first, in several",
+        ["b c d", "c"],
+        ["a b", " c", " d", " e"],
+        "a b ",
+        "c",
+    ),
+    stream(
+        "a long text",
+        LIST,
+        ["lorem ipsum dolor "] * 100 + ["darn", " it"],
+        "lorem ipsum dolor " * 100,
+        "darn",
+        steps=[(100, "lorem ipsum dolor " * 99, "lorem ipsum dolor " * 100)],
+    ),
+    stream(
+        "a long run of letters", LIST, ["darn"] * 500, "darn" * 500, steps=[(500, "", "darn" * 500)]
+    ),
+]
 
 
 def words(name: str, text: str, count: int, kept: str, left_out: int) -> Case:
     return {
-        "name": name, "unit": "words", "text": text, "window": count, "kept": kept,
+        "name": name,
+        "unit": "words",
+        "text": text,
+        "window": count,
+        "kept": kept,
         "left_out": left_out,
-    }  # fmt: skip
+    }
 
 
 def tokens(
     name: str, ids: list[int], start: int | None, count: int, kept: list[int], left_out: int
 ) -> Case:
     return {
-        "name": name, "unit": "tokens", "ids": ids, "start_token": start, "window": count,
-        "kept": kept, "left_out": left_out,
-    }  # fmt: skip
+        "name": name,
+        "unit": "tokens",
+        "ids": ids,
+        "start_token": start,
+        "window": count,
+        "kept": kept,
+        "left_out": left_out,
+    }
 
 
 CONTEXT_WINDOW = [
@@ -323,14 +446,37 @@ CONTEXT_WINDOW = [
     words("one word", "one two three", 1, "three", 2),
     words("what follows the last word stays", "one two  ", 1, "two  ", 1),
     words("separators stay", "a \n\n b\t\tc\u00a0 d", 3, "b\t\tc\u00a0 d", 1),
-    words("punctuation is part of words", "Well, I -- that is -- we (all) know.", 4, "-- we (all) know.", 5),
+    words(
+        "punctuation is part of words",
+        "Well, I -- that is -- we (all) know.",
+        4,
+        "-- we (all) know.",
+        5,
+    ),
     words("spaces before", "   one two", 1, "two", 1),
-    words("no-break and ideographic spaces", "one\u00a0two\u3000three\u2003four", 2, "three\u2003four", 2),
-    words("line and paragraph separators", "one\u2028two\u2029three\u0085four", 3, "two\u2029three\u0085four", 1),
+    words(
+        "no-break and ideographic spaces",
+        "one\u00a0two\u3000three\u2003four",
+        2,
+        "three\u2003four",
+        2,
+    ),
+    words(
+        "line and paragraph separators",
+        "one\u2028two\u2029three\u0085four",
+        3,
+        "two\u2029three\u0085four",
+        1,
+    ),
     words("zero width space is no space", "one\u200btwo three", 1, "three", 1),
     words("information separators are spaces", "one\u001ctwo\u001fthree", 1, "three", 2),
-    words("Chinese without spaces is one word", "\u4eca\u5929\u5929\u6c14 \u5f88\u597d\u3002\u6211\u4eec\u8d70", 1,
-          "\u5f88\u597d\u3002\u6211\u4eec\u8d70", 1),
+    words(
+        "Chinese without spaces is one word",
+        "\u4eca\u5929\u5929\u6c14 \u5f88\u597d\u3002\u6211\u4eec\u8d70",
+        1,
+        "\u5f88\u597d\u3002\u6211\u4eec\u8d70",
+        1,
+    ),
     words("emoji", "a \U0001f600 " + BOY + " b", 2, BOY + " b", 2),
     words("combining marks", "cafe\u0301 au lait", 2, "au lait", 1),
     words("right to left", "\u05d0\u05d1 \u05d2\u05d3 \u05d4", 2, "\u05d2\u05d3 \u05d4", 1),
@@ -345,7 +491,7 @@ CONTEXT_WINDOW = [
     tokens("a window of one holds a token of the text", [1, 5, 6], 1, 1, [6], 2),
     tokens("the start token alone", [1], 1, 1, [1], 0),
     tokens("a text that does not begin with the start token", [5, 1, 6, 7], 1, 2, [6, 7], 2),
-]  # fmt: skip
+]
 
 
 def utf8(name: str, chunks: list[str], text: str, steps: list[str] | None = None) -> Case:
@@ -360,17 +506,35 @@ UTF8 = [
     utf8("ASCII", ["68", "69"], "hi", ["h", "i"]),
     utf8("two bytes, apart", ["c3", "a9"], "\u00e9", ["", "\u00e9"]),
     utf8("three bytes, one by one", ["e4", "b8", "ad"], "\u4e2d", ["", "", "\u4e2d"]),
-    utf8("four bytes, one by one", ["f0", "9f", "98", "80"], "\U0001f600", ["", "", "", "\U0001f600"]),
+    utf8(
+        "four bytes, one by one", ["f0", "9f", "98", "80"], "\U0001f600", ["", "", "", "\U0001f600"]
+    ),
     utf8("four bytes, two and two", ["f09f", "9880"], "\U0001f600", ["", "\U0001f600"]),
-    utf8("the end of one and half of the next", ["e4b8", "ade5", "9bbd21"], "\u4e2d\u56fd!", ["", "\u4e2d", "\u56fd!"]),
+    utf8(
+        "the end of one and half of the next",
+        ["e4b8", "ade5", "9bbd21"],
+        "\u4e2d\u56fd!",
+        ["", "\u4e2d", "\u56fd!"],
+    ),
     utf8("text before half a character", ["6162c3", "a963"], "ab\u00e9c", ["ab", "\u00e9c"]),
-    utf8("combining mark apart from its letter", ["65", "cc", "81"], "e\u0301", ["e", "", "\u0301"]),
-    utf8("emoji joined by ZWJ, cut inside", ["f09f91a8e2", "808df09f", "91a9"], "\U0001f468\u200d\U0001f469",
-         ["\U0001f468", "\u200d", "\U0001f469"]),
+    utf8(
+        "combining mark apart from its letter", ["65", "cc", "81"], "e\u0301", ["e", "", "\u0301"]
+    ),
+    utf8(
+        "emoji joined by ZWJ, cut inside",
+        ["f09f91a8e2", "808df09f", "91a9"],
+        "\U0001f468\u200d\U0001f469",
+        ["\U0001f468", "\u200d", "\U0001f469"],
+    ),
     utf8("NUL", ["00", "41"], "\0A", ["\0", "A"]),
     utf8("byte order mark is kept", ["efbb", "bf41"], "\ufeffA", ["", "\ufeffA"]),
     utf8("the last code point", ["f48fbf", "bf"], "\U0010ffff", ["", "\U0010ffff"]),
-    utf8("the first of each length", ["c280e0a080f0908080"], "\u0080\u0800\U00010000", ["\u0080\u0800\U00010000"]),
+    utf8(
+        "the first of each length",
+        ["c280e0a080f0908080"],
+        "\u0080\u0800\U00010000",
+        ["\u0080\u0800\U00010000"],
+    ),
     utf8("two bytes, never finished", ["41c3"], "A" + BAD),
     utf8("four bytes, three there", ["f09f98"], BAD),
     utf8("three bytes, two there, then a letter", ["e4b8", "41"], BAD + "A"),
@@ -384,9 +548,12 @@ UTF8 = [
     utf8("a surrogate", ["eda0", "80"], BAD * 3),
     utf8("past the last code point", ["f4908080"], BAD * 4),
     utf8("a byte from Latin-1", ["636166e9", "20"], "caf" + BAD + " "),
-    utf8("a long text, one byte at a time", [f"{b:02x}" for b in ("\u4e2d\U0001f600a\u00e9" * 100).encode()],
-         "\u4e2d\U0001f600a\u00e9" * 100),
-]  # fmt: skip
+    utf8(
+        "a long text, one byte at a time",
+        [f"{b:02x}" for b in ("\u4e2d\U0001f600a\u00e9" * 100).encode()],
+        "\u4e2d\U0001f600a\u00e9" * 100,
+    ),
+]
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -414,8 +581,8 @@ def documents() -> dict[str, dict[str, Any]]:
             "about": (
                 "The last `window` words of `text`, or tokens of `ids`. `left_out` says how many "
                 "words or tokens are missing in `kept`; 0 means that it is what was given. White "
-                "space is Unicode's Zs, Zl and Zp, U+0009 to U+000D, U+001C to U+001F and U+0085. A "
-                "start token at the beginning stays, unless the window holds one token only."
+                "space is Unicode's Zs, Zl and Zp, U+0009 to U+000D, U+001C to U+001F and U+0085. "
+                "A start token at the beginning stays, unless the window holds one token only."
             ),
             "cases": CONTEXT_WINDOW,
         },
@@ -432,8 +599,11 @@ def documents() -> dict[str, dict[str, Any]]:
 
 def as_text(document: dict[str, Any]) -> str:
     """One case on each line, all in ASCII."""
+    facts = [
+        f"{json.dumps(key)}: {json.dumps(document[key])}" for key in document if key != "cases"
+    ]
     cases = ",\n".join(f"  {json.dumps(case)}" for case in document["cases"])
-    return f'{{"about": {json.dumps(document["about"])},\n "cases": [\n{cases}\n]}}\n'
+    return "{" + ",\n ".join([*facts, f'"cases": [\n{cases}\n]']) + "}\n"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import shared_vectors
+import tokenizer_vectors
+from hard_texts import CONTROL_TEXTS
 from shared_vectors import CONTEXT_WINDOW, FOLDER, PROFANITY, STREAM_GATE, UTF8
 
 from llm_tflite.context_window import last_words
@@ -31,6 +33,18 @@ def test_the_files_hold_what_is_stated_in_ascii() -> None:
 
 def test_the_files_are_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.glob("*.json")) < 500_000
+    assert sum(path.stat().st_size for path in FOLDER.glob("tokenizer_*.json")) < 200_000
+
+
+@pytest.mark.parametrize("name", tokenizer_vectors.TOKENIZERS)
+def test_token_ids_are_those_of_the_file_and_of_keras(name: str) -> None:
+    preprocessor = tokenizer_vectors.TOKENIZERS[name]()
+    text = (FOLDER / f"tokenizer_{name}.json").read_text()
+    assert text.isascii()
+    assert json.loads(text) == tokenizer_vectors.document(name, preprocessor)
+    for case in json.loads(text)["cases"]:
+        if case["text"] not in CONTROL_TEXTS:  # Keras reads names of control tokens as these
+            assert case["ids"] == [int(i) for i in preprocessor.tokenizer(case["text"])]
 
 
 @named(PROFANITY)

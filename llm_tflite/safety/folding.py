@@ -39,7 +39,7 @@ _UNSPACED = (
     (0x20000, 0x323AF),
 )
 
-_ALIKE = {"ß": "ss", "ς": "σ", "ı": "i"}
+_ALIKE = {"\u00df": "ss", "\u03c2": "\u03c3", "\u0131": "i"}  # sharp s, final sigma, dotless i
 
 
 def fold(text: str) -> str:

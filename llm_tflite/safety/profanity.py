@@ -85,7 +85,7 @@ class StreamGate:
     def refusal(self) -> Refusal | None:
         """Where the listed word is; None as long as there is none."""
         match = self._scan.match
-        return match and Refusal(match.start, match.end, "listed word")
+        return None if match is None else Refusal(match.start, match.end, "listed word")
 
     def push(self, text: str) -> str:
         """Take the next piece of the text; return what is decided."""

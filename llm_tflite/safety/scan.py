@@ -47,7 +47,11 @@ class Scan:
         self._finders: list[_Phrases | _Substrings] = []
         if words.phrases:
             # As it stands; with digits and signs as letters; and once more with "!" left as it is.
-            readings = ({}, {**_DIGITS, **_SIGNS, "!": "i"}, {**_DIGITS, **_SIGNS})
+            readings: tuple[dict[str, str], ...] = (
+                {},
+                {**_DIGITS, **_SIGNS, "!": "i"},
+                {**_DIGITS, **_SIGNS},
+            )
             self._finders += (_Phrases(words, alike) for alike in readings)
         if words.substrings:
             self._finders.append(_Substrings(words))

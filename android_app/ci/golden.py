@@ -2,8 +2,8 @@
 
     python android_app/ci/golden.py android_app/ci/golden
 
-Writes small models of three families and SmolLM2-135M-Instruct in both layouts, tokenizers of every form
-that files carry, and ``golden.json`` with prompts, token ids and texts. Needs ``pip install
+Writes small models of three families and SmolLM2-135M-Instruct in both layouts, tokenizers of every
+form that files carry, and ``golden.json`` with prompts, token ids and texts. Needs ``pip install
 'llm-tflite[demo]'``.
 """
 
@@ -26,11 +26,17 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 import llm_tflite as lt
+from llm_tflite import split_regexes
 from llm_tflite.artifact import write_artifact
 from llm_tflite.chunk_plan import plan_chunks
 from llm_tflite.demo.gguf_llama import load_gguf_llama
-from llm_tflite.demo.material import GPT2_MERGES, GPT2_VOCABULARY, MISTRAL_SENTENCEPIECE, fetch
-from llm_tflite.demo.material import smollm2_gguf
+from llm_tflite.demo.material import (
+    GPT2_MERGES,
+    GPT2_VOCABULARY,
+    MISTRAL_SENTENCEPIECE,
+    fetch,
+    smollm2_gguf,
+)
 from llm_tflite.demo.shapes import tiny_gpt2
 from llm_tflite.flatbuffer.model import pack, parse
 from llm_tflite.sampling import Sampler, Sampling
@@ -55,8 +61,10 @@ HARD_TEXTS = (
     "12 345 6789, 3.14159 and \u0663\u0664 \u00bd \u2167",
     "a\u0301 e\u0301\u00e9 \u1e9e \u00df \ufb01 \uff21\uff22\uff43",
     "\u4f60\u597d\uff0c\u4e16\u754c\uff01 \u3053\u3093\u306b\u3061\u306f \uc548\ub155",
-    "\u0417\u0434\u0440\u0430\u0432\u0441\u0442\u0432\u0443\u0439 \u043c\u0438\u0440 \U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd",
-    "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd \u0928\u092e\u0938\u094d\u0924\u0947 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
+    "\u0417\u0434\u0440\u0430\u0432\u0441\u0442\u0432\u0443\u0439 \u043c\u0438\u0440 "
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd",
+    "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd "
+    "\u0928\u092e\u0938\u094d\u0924\u0947 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
     "no\u00a0break\u2003em\u3000wide\u200bzero\u0085next\u2028line",
     "x\0y\u001f\ufeff\ufffd",
     "<|endoftext|> <s></s> <unk> <0x0A> \u2581 <start_of_turn>user<end_of_turn>",
@@ -65,15 +73,24 @@ HARD_TEXTS = (
     *PROMPTS,
     *TEXTS,
 )
+# The runtimes of Python and of the tests differ in the last digits of a logit, and int8 activations
+# make more of it. Among thousands of tokens that are about as likely, that decides one draw in a
+# hundred, so large vocabularies are drawn from where few tokens are in question.
+SAMPLINGS_OF_MANY = (
+    Sampling.greedy(),
+    Sampling(temperature=0.5, top_k=4, seed=7),
+)
 SAMPLINGS = (
     Sampling.greedy(),
     Sampling(temperature=0.8, top_k=40, seed=7),
     Sampling(temperature=1.0, top_p=0.9, seed=12_345_678_901),
     Sampling(temperature=1.3, seed=0),
 )
+_FILTERS = ((None, 1.0), (1, 1.0), (40, 1.0), (None, 0.9), (50, 0.35), (1000, 0.999))
 
 
 def main() -> None:
+    """Write the files, then what Python says of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tiny", action="store_true", help="leave SmolLM2 out")
@@ -100,9 +117,7 @@ def tiny_models(folder: Path) -> Iterator[dict[str, Any]]:
     yield caches(folder / "gpt2.tflite", gpt2, prefill_lengths=(8, 32))
     break_operation(folder / "gpt2.tflite", folder / "unknown_operation.tflite")
     yield answers(folder / "gpt2_generate.tflite", gpt2, Sampling.greedy())
-    yield answers(
-        folder / "gpt2_sampled.tflite", gpt2, Sampling(temperature=0.7, top_k=5, seed=3)
-    )
+    yield answers(folder / "gpt2_sampled.tflite", gpt2, Sampling(temperature=0.7, top_k=5, seed=3))
     llama = tiny_model("llama")
     # A context long enough for short caches, which texts outgrow.
     long = "The river runs past the old mill. " * 12
@@ -115,25 +130,46 @@ def tiny_models(folder: Path) -> Iterator[dict[str, Any]]:
     yield caches(folder / "gemma.tflite", gemma, quantizer="none")
     yield answers(folder / "gemma_generate.tflite", gemma, Sampling.greedy())
     words = tiny_gpt2(vocabulary=fetch(GPT2_MERGES).parent if fetch(GPT2_VOCABULARY) else None)
-    yield caches(folder / "gpt2_words.litertlm", words, tokenization="original")
+    yield caches(
+        folder / "gpt2_words.litertlm",
+        words,
+        samplings=SAMPLINGS_OF_MANY,
+        tokenization="original",
+    )
 
 
 def smollm2(folder: Path) -> Iterator[dict[str, Any]]:
     """A real model."""
     model = load_gguf_llama(smollm2_gguf())
-    prompts = ("The capital of France is", "Once upon a time there was a small dog who", "1, 2, 3, 4,")
-    yield caches(folder / "smollm2.litertlm", model, prompts=prompts, new_tokens=32)
+    prompts = (
+        "The capital of France is",
+        "Once upon a time there was a small dog who",
+        "1, 2, 3, 4,",
+    )
+    yield caches(
+        folder / "smollm2.litertlm",
+        model,
+        prompts=prompts,
+        samplings=SAMPLINGS_OF_MANY,
+        new_tokens=32,
+    )
     yield answers(
         folder / "smollm2_generate.tflite", model, Sampling.greedy(), prompts=prompts, max_length=64
     )
 
 
 def caches(
-    path: Path, model: Any, *, prompts: tuple[str, ...] = PROMPTS, new_tokens: int = 24, **options: Any
+    path: Path,
+    model: Any,
+    *,
+    prompts: tuple[str, ...] = PROMPTS,
+    samplings: tuple[Sampling, ...] = SAMPLINGS,
+    new_tokens: int = 24,
+    **options: Any,
 ) -> dict[str, Any]:
     """Convert to ``prefill_decode`` and answer in every way."""
     lt.Converter(model, **options).convert(path, overwrite=True)
-    return {"file": path.name, "cases": list(cases(path, prompts, SAMPLINGS, new_tokens))}
+    return {"file": path.name, "cases": list(cases(path, prompts, samplings, new_tokens))}
 
 
 def answers(
@@ -147,15 +183,18 @@ def answers(
     """Convert to ``generate`` and answer."""
     made = dataclasses.replace(sampling, seed=None)
     lt.Converter(model, layout="generate", sampling=made, **options).convert(path, overwrite=True)
-    ways = [sampling] if sampling.temperature == 0 else [
-        dataclasses.replace(sampling, seed=seed) for seed in (3, 2**40 + 1)
-    ]
+    ways = (
+        [sampling]
+        if sampling.temperature == 0
+        else [dataclasses.replace(sampling, seed=seed) for seed in (3, 2**40 + 1)]
+    )
     return {"file": path.name, "cases": list(cases(path, prompts, ways, 24))}
 
 
 def cases(
     path: Path, prompts: tuple[str, ...], samplings: Any, new_tokens: int
 ) -> Iterator[dict[str, Any]]:
+    """Answers to every prompt in every way."""
     with lt.Interpreter(path) as interpreter:
         context = interpreter.manifest.model.context_length
         for prompt in prompts:
@@ -188,16 +227,11 @@ def break_operation(source: Path, target: Path) -> None:
     for entry in model.metadata:
         model.buffers[entry.buffer].offset = model.buffers[entry.buffer].size = 1
     core = target.with_suffix(".core")
-    embed = copy.deepcopy(model)
-    core.write_bytes(pack(embed))
-    tokenizer = source.read_bytes()[slice(*tokenizer_span(artifact))]
+    core.write_bytes(pack(model))
+    begin = -(-size // 16) * 16  # the tokenizer follows the model, aligned
+    tokenizer = source.read_bytes()[begin : begin + artifact.manifest.sections["tokenizer"].size]
     write_artifact(target, core, tokenizer, artifact.manifest, overwrite=True)
     core.unlink()
-
-
-def tokenizer_span(artifact: lt.Artifact) -> tuple[int, int]:
-    span = artifact._contents.sections["tokenizer"]
-    return span.begin, span.end
 
 
 def tokenizers(folder: Path) -> Iterator[dict[str, Any]]:
@@ -216,8 +250,6 @@ def tokenizers(folder: Path) -> Iterator[dict[str, Any]]:
     }
     original = json.loads(forms["gpt2_original.json"][1])
     for name, regex in (("llama3", "LLAMA3"), ("qwen2", "QWEN2")):
-        from llm_tflite import split_regexes
-
         content = copy.deepcopy(original)
         split = content["pre_tokenizer"]["pretokenizers"][0]
         split["pattern"] = {"Regex": getattr(split_regexes, regex)}
@@ -256,6 +288,7 @@ def plans() -> Iterator[dict[str, Any]]:
 
 
 def random_numbers(seed: int) -> dict[str, Any]:
+    """The first numbers that a seed gives."""
     doubles = np.random.Generator(np.random.PCG64(seed)).random(5)
     floats = np.random.Generator(np.random.PCG64(seed)).random(5, np.float32)
     return {"seed": seed, "doubles": doubles.tolist(), "floats": floats.tolist()}
@@ -265,7 +298,7 @@ def sampled() -> Iterator[dict[str, Any]]:
     """Tokens drawn one after the other from the same scores, of which some are equal."""
     logits = np.random.default_rng(5).normal(0, 3, 300).astype(np.float32).round(2)
     for temperature in (0.0, 0.3, 0.8, 1.0, 2.5):
-        for top_k, top_p in ((None, 1.0), (1, 1.0), (40, 1.0), (None, 0.9), (50, 0.35), (1000, 0.999)):
+        for top_k, top_p in _FILTERS:
             sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=11)
             sampler = Sampler(sampling, ())
             yield {

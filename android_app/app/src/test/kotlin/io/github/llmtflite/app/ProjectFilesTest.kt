@@ -19,7 +19,7 @@ class ProjectFilesTest {
     fun `the app asks for no permission, has no backup and exports only what the launcher starts`() {
         assertEquals(emptyList<Element>(), manifest.all("uses-permission") + manifest.all("uses-permission-sdk-23"))
         assertEquals("false", manifest.all("application").single().getAttribute("android:allowBackup"))
-        val components = listOf("activity", "activity-alias", "service", "receiver", "provider").flatMap(manifest::all)
+        val components = listOf("activity", "activity-alias", "service", "receiver", "provider").flatMap { manifest.all(it) }
         val exported = components.filter { it.getAttribute("android:exported") != "false" }
         assertEquals(listOf(MainActivity::class.java.name), exported.map { it.getAttribute("android:name") })
         assertEquals("android.intent.category.LAUNCHER", manifest.all("category").single().getAttribute("android:name"))
@@ -37,8 +37,8 @@ class ProjectFilesTest {
     fun `every place to fill can be filled`() {
         for (folder in listOf("values", "values-zh")) {
             for ((name, text) in strings(folder)) {
-                val values = places(text).map { if (it.endsWith("d")) 3 else if (it.endsWith("f")) 0.5f else "x" }
-                assertFalse("%" in String.format(text, *values.toTypedArray()), "$folder/$name")
+                val values: List<Any> = places(text).map { if (it.endsWith("d")) 3 else if (it.endsWith("f")) 0.5f else "x" }
+                assertFalse("%" in String.format(text, *values.toTypedArray<Any>()), "$folder/$name")
             }
         }
     }

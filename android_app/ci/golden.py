@@ -73,12 +73,11 @@ HARD_TEXTS = (
     *PROMPTS,
     *TEXTS,
 )
-# The runtimes of Python and of the tests differ in the last digits of a logit, and int8 activations
-# make more of it. Among thousands of tokens that are about as likely, that decides one draw in a
-# hundred, so large vocabularies are drawn from where few tokens are in question.
+# The runtimes of Python and of the tests differ in the last digits of a logit. Among tens of
+# thousands of tokens, of which none is likely, that would decide a draw now and then.
 SAMPLINGS_OF_MANY = (
     Sampling.greedy(),
-    Sampling(temperature=0.5, top_k=4, seed=7),
+    Sampling(temperature=0.8, top_k=40, seed=7),
 )
 SAMPLINGS = (
     Sampling.greedy(),

@@ -38,7 +38,7 @@ from llm_tflite.demo.material import (
     smollm2_gguf,
 )
 from llm_tflite.demo.shapes import tiny_gpt2
-from llm_tflite.flatbuffer.model import pack, parse
+from llm_tflite.flatbuffer.model import embed_buffers, pack, parse
 from llm_tflite.sampling import Sampler, Sampling
 from llm_tflite.testing.models import TEXTS, tiny_model
 from llm_tflite.tokenizer_assets import asset_from_keras
@@ -219,12 +219,14 @@ def break_operation(source: Path, target: Path) -> None:
     """Write a valid file whose model has an operation that no runtime knows."""
     artifact = lt.Artifact.open(source)
     size = artifact.manifest.sections["model"].size
-    model = parse(source.read_bytes()[:size])
+    data = source.read_bytes()[:size]
+    model = parse(data)
+    for entry in model.metadata:
+        model.buffers[entry.buffer].offset = model.buffers[entry.buffer].size = 1
+    embed_buffers(model, data)
     code = model.operatorCodes[0]
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
     code.customCode = b"UnheardOf"
-    for entry in model.metadata:
-        model.buffers[entry.buffer].offset = model.buffers[entry.buffer].size = 1
     core = target.with_suffix(".core")
     core.write_bytes(pack(model))
     begin = -(-size // 16) * 16  # the tokenizer follows the model, aligned

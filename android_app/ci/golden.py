@@ -38,7 +38,7 @@ from llm_tflite.demo.material import (
     smollm2_gguf,
 )
 from llm_tflite.demo.shapes import tiny_gpt2
-from llm_tflite.flatbuffer.model import pack, parse
+from llm_tflite.flatbuffer.model import embed_buffers, pack, parse
 from llm_tflite.sampling import Sampler, Sampling
 from llm_tflite.testing.models import TEXTS, tiny_model
 from llm_tflite.tokenizer_assets import asset_from_keras
@@ -73,12 +73,11 @@ HARD_TEXTS = (
     *PROMPTS,
     *TEXTS,
 )
-# The runtimes of Python and of the tests differ in the last digits of a logit, and int8 activations
-# make more of it. Among thousands of tokens that are about as likely, that decides one draw in a
-# hundred, so large vocabularies are drawn from where few tokens are in question.
+# The runtimes of Python and of the tests differ in the last digits of a logit. Among tens of
+# thousands of tokens, of which none is likely, that would decide a draw now and then.
 SAMPLINGS_OF_MANY = (
     Sampling.greedy(),
-    Sampling(temperature=0.5, top_k=4, seed=7),
+    Sampling(temperature=0.8, top_k=40, seed=7),
 )
 SAMPLINGS = (
     Sampling.greedy(),
@@ -220,12 +219,14 @@ def break_operation(source: Path, target: Path) -> None:
     """Write a valid file whose model has an operation that no runtime knows."""
     artifact = lt.Artifact.open(source)
     size = artifact.manifest.sections["model"].size
-    model = parse(source.read_bytes()[:size])
+    data = source.read_bytes()[:size]
+    model = parse(data)
+    for entry in model.metadata:
+        model.buffers[entry.buffer].offset = model.buffers[entry.buffer].size = 1
+    embed_buffers(model, data)
     code = model.operatorCodes[0]
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
     code.customCode = b"UnheardOf"
-    for entry in model.metadata:
-        model.buffers[entry.buffer].offset = model.buffers[entry.buffer].size = 1
     core = target.with_suffix(".core")
     core.write_bytes(pack(model))
     begin = -(-size // 16) * 16  # the tokenizer follows the model, aligned

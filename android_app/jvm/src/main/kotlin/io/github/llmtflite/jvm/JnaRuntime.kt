@@ -1,5 +1,6 @@
 package io.github.llmtflite.jvm
 
+import com.sun.jna.Memory
 import com.sun.jna.Pointer
 import io.github.llmtflite.core.ModelError
 import io.github.llmtflite.core.RuntimePort
@@ -24,6 +25,7 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
     // The library points into the bytes and calls the log, so both live as long as the interpreter.
     private val log = ErrorLog()
     private val model: NativeHandle
+    private val xnnpack: NativeHandle
     private val interpreter: NativeHandle
     private val runners = HashMap<String, JnaRunner>()
     private val outputNames: Map<String, List<String>>
@@ -35,9 +37,12 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
         val options = NativeHandles.opened(TfLite.TfLiteInterpreterOptionsCreate())
         TfLite.TfLiteInterpreterOptionsSetNumThreads(options.get(), threads)
         TfLite.TfLiteInterpreterOptionsSetErrorReporter(options.get(), log, null)
+        xnnpack = NativeHandles.opened(xnnpack(threads))
+        TfLite.TfLiteInterpreterOptionsAddDelegate(options.get(), xnnpack.get())
         val created = TfLite.TfLiteInterpreterCreate(model.get(), options.get())?.let(NativeHandles::opened)
         options.free(TfLite::TfLiteInterpreterOptionsDelete)
         if (created == null) {
+            xnnpack.free(TfLite::TfLiteXNNPackDelegateDelete)
             model.free(TfLite::TfLiteModelDelete)
             throw log.error("The runtime refused the model")
         }
@@ -67,9 +72,28 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
     override fun close() {
         runners.values.forEach(JnaRunner::close)
         interpreter.free(TfLite::TfLiteInterpreterDelete)
+        xnnpack.free(TfLite::TfLiteXNNPackDelegateDelete)
         model.free(TfLite::TfLiteModelDelete)
     }
 }
+
+/**
+ * The kernels that TFLite uses on a phone, which its C API leaves out unless they are asked for.
+ *
+ * Its options are a structure that grows from version to version and begins with the number of threads; so those of
+ * a first one are copied.
+ */
+private fun xnnpack(threads: Int): Pointer {
+    val first = checkNotNull(TfLite.TfLiteXNNPackDelegateCreate(null)) { "the runtime has no XNNPACK" }
+    val options = Memory(OPTIONS_BYTES)
+    options.write(0, TfLite.TfLiteXNNPackDelegateGetOptions(first).getByteArray(0, OPTIONS_BYTES.toInt()), 0, OPTIONS_BYTES.toInt())
+    options.setInt(0, threads)
+    val delegate = TfLite.TfLiteXNNPackDelegateCreate(options)
+    TfLite.TfLiteXNNPackDelegateDelete(first)
+    return checkNotNull(delegate) { "the runtime has no XNNPACK" }
+}
+
+private const val OPTIONS_BYTES = 128L
 
 /** @param graphOutputs finds outputs of the graph that the signature may not name. */
 private class JnaRunner(

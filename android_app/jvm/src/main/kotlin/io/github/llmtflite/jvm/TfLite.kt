@@ -57,6 +57,14 @@ internal object TfLite {
         options: Pointer, reporter: ErrorReporter, userData: Pointer?,
     )
 
+    @JvmStatic external fun TfLiteInterpreterOptionsAddDelegate(options: Pointer, delegate: Pointer)
+
+    @JvmStatic external fun TfLiteXNNPackDelegateCreate(options: Pointer?): Pointer?
+
+    @JvmStatic external fun TfLiteXNNPackDelegateGetOptions(delegate: Pointer): Pointer
+
+    @JvmStatic external fun TfLiteXNNPackDelegateDelete(delegate: Pointer)
+
     @JvmStatic external fun TfLiteInterpreterCreate(model: Pointer, options: Pointer): Pointer?
 
     @JvmStatic external fun TfLiteInterpreterDelete(interpreter: Pointer)

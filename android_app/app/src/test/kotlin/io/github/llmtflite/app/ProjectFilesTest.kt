@@ -21,7 +21,7 @@ class ProjectFilesTest {
         assertEquals("false", manifest.all("application").single().getAttribute("android:allowBackup"))
         val components = listOf("activity", "activity-alias", "service", "receiver", "provider").flatMap { manifest.all(it) }
         val exported = components.filter { it.getAttribute("android:exported") != "false" }
-        assertEquals(listOf(MainActivity::class.java.name), exported.map { it.getAttribute("android:name") })
+        assertEquals(listOf("io.github.llmtflite.app.MainActivity"), exported.map { it.getAttribute("android:name") })
         assertEquals("android.intent.category.LAUNCHER", manifest.all("category").single().getAttribute("android:name"))
     }
 

@@ -4,6 +4,13 @@ import com.sun.jna.Function
 import com.sun.jna.Pointer
 import io.github.llmtflite.core.ModelError
 
+/** The error of a model with operations that the runtime lacks. */
+internal fun unsupported(operations: List<String>): ModelError = ModelError.UnsupportedOperation(
+    operations,
+    "The model has operations that this runtime lacks: ${operations.joinToString()}. " +
+        "Convert it with builtin operations only, or use a newer runtime.",
+)
+
 /** Keeps what the runtime says is wrong, for the message of an error. */
 internal class ErrorLog : TfLite.ErrorReporter {
     private val lines = ArrayList<String>()
@@ -18,13 +25,7 @@ internal class ErrorLog : TfLite.ErrorReporter {
     fun error(what: String): ModelError {
         val told = synchronized(lines) { lines.toList().also { lines.clear() } }
         val missing = told.flatMap { line -> MISSING.mapNotNull { it.find(line)?.groupValues?.get(1) } }.distinct()
-        if (missing.isNotEmpty()) {
-            return ModelError.UnsupportedOperation(
-                missing,
-                "The model has operations that this runtime lacks: ${missing.joinToString()}. " +
-                    "Convert it with builtin operations only, or use a newer runtime.",
-            )
-        }
+        if (missing.isNotEmpty()) return unsupported(missing)
         return ModelError.RuntimeFailure("$what: ${told.joinToString(" ").ifEmpty { "the runtime did not say why" }}")
     }
 

@@ -8,7 +8,10 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export KERAS_BACKEND := tensorflow
 
-.PHONY: demo test slow lint bench bench-codelab bench-hand-laid families quality docs clean
+# What the Android app's core is tested with: models, and what Python says of them.
+GOLDEN := android_app/ci/golden
+
+.PHONY: demo test slow android lint bench bench-codelab bench-hand-laid families quality docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py
@@ -19,6 +22,23 @@ test: $(VENV)/.dev
 # Real weights, large shapes and fresh environments: about ten minutes more.
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(PARALLEL)
+
+define FIND_NATIVE
+import importlib.util as util
+print(util.find_spec("litert_lm").submodule_search_locations[0] + "/liblitert-lm.so")
+endef
+export FIND_NATIVE
+
+# The Android app on a plain JVM, warnings as errors, its core on the real runtime: under ten minutes.
+android: $(GOLDEN)/.written
+	@command -v mvn > /dev/null && command -v javac > /dev/null || { echo "make android needs Maven" \
+	  "and a JDK of version 17 or later; on Debian: apt-get install maven openjdk-17-jdk-headless"; exit 1; }
+	LLM_TFLITE_NATIVE="$$($(BIN)/python -c "$$FIND_NATIVE")" \
+	  mvn -B --no-transfer-progress -f android_app/ci/pom.xml verify
+
+$(GOLDEN)/.written: $(VENV)/.dev android_app/ci/golden.py $(shell find llm_tflite -name '*.py')
+	$(BIN)/python android_app/ci/golden.py $(GOLDEN)
+	touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -72,4 +92,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .bench-venv .codelab-venv .cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(GOLDEN) android_app/ci/target android_app/ci/*/target $(VENV) .bench-venv .codelab-venv .cache .pytest_cache .mypy_cache .ruff_cache

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .progress import Progress
     from .quantization import QuantizationStrategy, QuantizedTensor, Weight
     from .sampling import Sampling
+    from .text_filter import TextFilter
 
 _HOMES = {
     "Artifact": "artifact",
@@ -47,6 +48,7 @@ _HOMES = {
     "Report": "evaluation.report",
     "Sampling": "sampling",
     "Score": "completion",
+    "TextFilter": "text_filter",
     "Timings": "completion",
     "TokenLogprob": "completion",
     "Weight": "quantization",
@@ -72,6 +74,7 @@ __all__ = [
     "Report",
     "Sampling",
     "Score",
+    "TextFilter",
     "Timings",
     "TokenLogprob",
     "Weight",

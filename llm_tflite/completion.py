@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "context", "error"]
+FinishReason = Literal["stop", "length", "context", "filtered", "error"]
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,18 @@ class Completion:
 
     Attributes:
         text: The new text, without a stop string; "" for an artifact without a tokenizer.
-        token_ids: The new tokens, without a stop token but with those of a stop string.
+        token_ids: The new tokens, without a stop token but with those of a stop string, and without
+            those of text that a filter refused.
         finish_reason: "stop": a stop token or stop string came. "length": ``max_new_tokens`` are
-            there. "context": the cache is full. "error": the model's scores were not finite; what
-            came before is kept.
+            there. "context": the cache is full. "filtered": a text filter refused what came next.
+            "error": the model's scores were not finite; what came before is kept.
         prompt_tokens: Tokens the model was given, the start token included.
         trimmed_tokens: Tokens of the prompt that did not fit and were left out.
         timings: Where the time went.
         logprobs: One entry per new token, if they were asked for.
         error: What happened, if ``finish_reason`` is "error".
+        trimmed_words: Words of the prompt that ``context_words`` left out.
+        filtered_by: The text filter, if ``finish_reason`` is "filtered".
     """
 
     text: str
@@ -81,6 +84,8 @@ class Completion:
     timings: Timings
     logprobs: tuple[TokenLogprob, ...] | None = None
     error: str | None = None
+    trimmed_words: int = 0
+    filtered_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,9 @@ class Chunk:
     Attributes:
         text: Text that became certain in this step, often "" (half a character, or the possible
             beginning of a stop string, is held back). All texts joined are ``Completion.text``.
-        token_ids: The new token; empty at the end.
-        logprobs: As in ``Completion``, for this token.
+        token_ids: The new token; empty at the end. With text filters, the tokens whose text became
+            certain: none, one or several.
+        logprobs: As in ``Completion``, for these tokens.
         completion: In the last chunk only: the whole answer.
     """
 

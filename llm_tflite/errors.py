@@ -110,6 +110,22 @@ class PromptError(InferenceError, ValueError):
     """The prompt cannot reach the model exactly as given."""
 
 
+class FilteredPromptError(PromptError):
+    """A text filter refused the prompt; the message says which and where, and not what.
+
+    Attributes:
+        filter_name: The filter.
+        start: Index of the first character that it refused.
+        end: Index after the last one.
+    """
+
+    def __init__(self, message: str, *, filter_name: str, start: int, end: int) -> None:
+        super().__init__(message)
+        self.filter_name = filter_name
+        self.start = start
+        self.end = end
+
+
 class ContextOverflowError(InferenceError, ValueError):
     """The prompt (or position) does not fit the context of the model."""
 

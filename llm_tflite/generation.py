@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from .completion import Chunk, Completion, FinishReason, Timings, TokenLogprob
 from .decoding import DecodingState
 from .sampling import Sampler, Sampling, log_probabilities, top_tokens
 from .text import StopStrings, Utf8Assembler
+from .text_filter import FilterChain, TextFilter
 from .tokenizers import Tokenizer
 
 Logits = npt.NDArray[np.float32]
@@ -30,6 +31,9 @@ class Request:
     stop: tuple[str, ...]
     stop_token_ids: frozenset[int]
     logprobs: int | None
+    trimmed_words: int = 0
+    filters: tuple[TextFilter, ...] = ()
+    prompt_text: str = ""  # what the filters shall know of the prompt
 
 
 class Writer(Protocol):
@@ -89,8 +93,12 @@ class Generation:
         self._load_s = load_s
         self._assembler = Utf8Assembler()
         self._stops = StopStrings(request.stop)
+        self._filters = FilterChain(request.filters, request.prompt_text)
         self._texts: list[str] = []
         self._tokens: list[int] = []
+        self._ends: list[int] = []  # where each token ends, in characters of the text
+        self._whole = self._passed = 0  # characters that came, and that came out
+        self._given = 0  # tokens that came out
         self._logprobs: list[TokenLogprob] = []
         self._error: str | None = None
         self._count = 0
@@ -133,6 +141,8 @@ class Generation:
         if token in self._request.stop_token_ids:
             return token, None, "stop"
         chunk = self._accept(token, logits)
+        if self._filters.refused_by is not None:
+            return token, chunk, "filtered"
         return token, chunk, "stop" if self._stops.found else self._limit(writer)
 
     def _limit(self, writer: Writer) -> FinishReason | None:
@@ -144,20 +154,35 @@ class Generation:
         self._tokens.append(token)
         text = ""
         if self._tokenizer is not None:
-            data = self._tokenizer.token_bytes(token)
-            text = self._stops.push(self._assembler.push(data))
-            self._texts.append(text)
-        if self._request.logprobs is None or logits is None:
-            return Chunk(text, (token,))
-        self._logprobs.append(token_logprob(token, logits, top=self._request.logprobs))
-        return Chunk(text, (token,), (self._logprobs[-1],))
+            text = self._assembler.push(self._tokenizer.token_bytes(token))
+            self._whole += len(text)
+            text = self._filters.push(self._stops.push(text))
+        self._ends.append(self._whole + self._assembler.pending)
+        if self._request.logprobs is not None and logits is not None:
+            self._logprobs.append(token_logprob(token, logits, top=self._request.logprobs))
+        return self._chunk(text)
+
+    def _chunk(self, text: str, *, last: bool = False) -> Chunk:
+        """Give out a text, and the tokens that it completes."""
+        self._texts.append(text)
+        self._passed += len(text)
+        first, count = self._given, len(self._tokens)
+        if self._filters.refused_by is not None or (self._request.filters and not last):
+            while self._given < count and self._ends[self._given] <= self._passed:
+                self._given += 1
+        else:
+            self._given = count
+        given = slice(first, self._given)
+        logprobs = tuple(self._logprobs[given]) or None
+        return Chunk(text, tuple(self._tokens[given]), logprobs)
 
     def _end(self, reason: FinishReason) -> Chunk:
         text = self._stops.push(self._assembler.finish()) + self._stops.finish()
+        rest = self._chunk(self._filters.push(text) + self._filters.finish(), last=True)
         completion = Completion(
-            text="".join([*self._texts, text]),
-            token_ids=tuple(self._tokens),
-            finish_reason=reason,
+            text="".join(self._texts),
+            token_ids=tuple(self._tokens[: self._given]),
+            finish_reason=reason if self._filters.refused_by is None else "filtered",
             prompt_tokens=len(self._request.prompt),
             trimmed_tokens=self._request.trimmed_tokens,
             timings=Timings(
@@ -168,10 +193,14 @@ class Generation:
                 prefill_tokens=len(self._request.prompt) if self._prefill_s else 0,
                 decode_tokens=max(0, self._count - 1),
             ),
-            logprobs=None if self._request.logprobs is None else tuple(self._logprobs),
+            logprobs=(
+                None if self._request.logprobs is None else tuple(self._logprobs[: self._given])
+            ),
             error=self._error,
+            trimmed_words=self._request.trimmed_words,
+            filtered_by=self._filters.refused_by,
         )
-        return Chunk(text, completion=completion)
+        return replace(rest, completion=completion)
 
 
 def token_logprob(token: int, logits: Logits, *, top: int = 0) -> TokenLogprob:

@@ -15,6 +15,7 @@ import pluggy
 
 from .op_registrar import OpRegistrar
 from .quantization import QuantizationStrategy
+from .text_filter import TextFilter
 
 PROJECT = "llm_tflite"
 
@@ -35,3 +36,8 @@ def llm_tflite_register_quantizers(register: Callable[[QuantizationStrategy], No
 @hookspec
 def llm_tflite_register_custom_ops(register: Callable[[OpRegistrar], None]) -> None:
     """Offer kernels of custom operations: call ``register(registrar)`` once for each registrar."""
+
+
+@hookspec
+def llm_tflite_register_text_filters(register: Callable[[TextFilter], None]) -> None:
+    """Offer filters of prompts and answers: call ``register(text_filter)`` once for each."""

@@ -26,9 +26,11 @@ from .forward_engine import ForwardEngine
 from .generation import Request, token_logprob
 from .manifest import Manifest
 from .options import check_integer
-from .prompt import Prompt, PromptReader
+from .plugins import load_plugins
+from .prompt import Prompt, PromptReader, last_words_of
 from .runtime import Array, Signature, thread_count
 from .sampling import Sampling
+from .text_filter import TextFilter, check_prompt
 from .tokenizers import Tokenizer
 
 _MAX_LOGPROBS = 20
@@ -49,6 +51,9 @@ class GenerationOptions(TypedDict, total=False):
             ``<|endoftext|>``, as these tokens; otherwise they are text like any other.
         context_window: How many tokens the prompt may have, instead of the interpreter's.
         trim_prompt: Leave out the beginning of a prompt that is longer, instead of refusing it.
+        context_words: Give the model the last words of a text only, at most this many; a word is
+            what stands between white space. ``Completion.trimmed_words`` says how many were left
+            out. The window in tokens holds for what is left.
     """
 
     max_new_tokens: int | None
@@ -59,6 +64,7 @@ class GenerationOptions(TypedDict, total=False):
     allow_special_tokens: bool
     context_window: int | None
     trim_prompt: bool
+    context_words: int | None
 
 
 class Interpreter:
@@ -77,13 +83,18 @@ class Interpreter:
         threads: Threads of one run; by default 4, or as many as the machine has.
         context_window: How many tokens a prompt may have, which leaves the rest of the context for
             the answer; by default half of the context length.
+        text_filters: Filters by name, such as "profanity" or "profanity:MY_WORDS.txt", or objects.
+            A prompt that one of them refuses is not run; an answer is held back as long as it may
+            still be refused, and ends there, see docs/safety.md.
 
     Raises:
         ArtifactNotFoundError: There is no file at the path.
         CorruptArtifactError: It was changed since it was written; none of it was run.
         IncompatibleArtifactError: Another program or a later version wrote it.
         MissingOpsError: Nothing here runs one of its operations.
-        InvalidOptionError: ``threads`` or ``context_window`` is out of range.
+        InvalidOptionError: ``threads`` or ``context_window`` is out of range, or there is no text
+            for a filter to read.
+        UnknownPluginNameError: Nobody offers a text filter.
         RuntimeFailureError: The runtime refused the model.
     """
 
@@ -93,14 +104,21 @@ class Interpreter:
         *,
         threads: int | None = None,
         context_window: int | None = None,
+        text_filters: Sequence[str | TextFilter] = (),
     ) -> None:
         """Verify the artifact, then open it."""
         began = perf_counter()
         threads = thread_count(threads)
+        self._filters = _text_filters(text_filters)
         with _verified(source) as (artifact, model):
             self._manifest = artifact.manifest
             self._context_window = self._window(context_window, self._context_length // 2)
             self._tokenizer = artifact.tokenizer()
+            if self._filters and self._tokenizer is None:
+                raise InvalidOptionError(
+                    "text filters read text, and this artifact has no tokenizer: it takes and "
+                    "gives token ids only"
+                )
             self._reader = PromptReader(self._manifest, self._tokenizer)
             self._engine = _engine(model, self._manifest, self._tokenizer, threads)
         self._load_s = perf_counter() - began
@@ -136,6 +154,7 @@ class Interpreter:
 
         Raises:
             PromptError: The prompt cannot reach the model exactly as given.
+            FilteredPromptError: A text filter refuses the prompt.
             ContextOverflowError: The prompt is longer than the context window.
             InvalidOptionError: An option has a value that no answer could honour, or the artifact's
                 layout writes no text.
@@ -269,6 +288,7 @@ class Interpreter:
         allow_special_tokens: bool = False,
         context_window: int | None = None,
         trim_prompt: bool = False,
+        context_words: int | None = None,
     ) -> Request:
         window = self._window(context_window, self._context_window)
         if max_new_tokens is not None:
@@ -287,10 +307,15 @@ class Interpreter:
             stop_token_ids = self._manifest.tokens.stop
         last_token = self._manifest.model.vocabulary_size - 1
         stop_tokens = [check_integer("stop_token_ids", i, 0, last_token) for i in stop_token_ids]
+        prompt_text = self._filtered(prompt) if self._filters else ""
+        prompt, trimmed_words = last_words_of(prompt, context_words)
         ids = self._reader.read(prompt, allow_special_tokens=allow_special_tokens)
         ids, trimmed = self._reader.fit(ids, window, trim=trim_prompt)
         return Request(
             prompt=ids,
+            trimmed_words=trimmed_words,
+            filters=self._filters,
+            prompt_text=prompt_text,
             trimmed_tokens=trimmed,
             max_new_tokens=max_new_tokens,
             sampling=sampling,
@@ -298,6 +323,23 @@ class Interpreter:
             stop_token_ids=frozenset(stop_tokens),
             logprobs=logprobs,
         )
+
+    def _filtered(self, prompt: Prompt) -> str:
+        """Return the text of a prompt that all filters let through."""
+        text = (
+            prompt if isinstance(prompt, str) else self.detokenize(self._reader.check_ids(prompt))
+        )
+        check_prompt(self._filters, text)
+        return text
+
+
+def _text_filters(choices: Sequence[str | TextFilter]) -> tuple[TextFilter, ...]:
+    if isinstance(choices, str) or not isinstance(choices, Iterable):
+        raise InvalidOptionError(
+            f"text_filters must be a sequence of names or filters, as ['profanity']; got "
+            f"{choices!r:.80}"
+        )
+    return tuple(load_plugins().text_filter(choice) for choice in choices)
 
 
 @contextmanager

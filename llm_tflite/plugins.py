@@ -31,6 +31,7 @@ from .errors import (
 )
 from .op_registrar import OpRegistrar, check_registrar
 from .quantization import QuantizationStrategy, check_strategy, with_parameter
+from .text_filter import TextFilter, check_text_filter, with_filter_parameter
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -44,6 +45,7 @@ _OWN_DISTRIBUTION = "llm-tflite"
 _BUILT_IN = {
     "builtin_quantizers": "llm_tflite.quantizers",
     "builtin_registrars": "llm_tflite.registrars",
+    "builtin_text_filters": "llm_tflite.safety",
 }
 
 # The folders of an absolute path, which say more of the machine than of the mistake.
@@ -69,7 +71,8 @@ class _Kind(Generic[_T]):
 
 _QUANTIZER = _Kind("quantizer", "llm_tflite_register_quantizers", check_strategy)
 _REGISTRAR = _Kind("registrar", "llm_tflite_register_custom_ops", check_registrar)
-_KINDS: tuple[_Kind[Any], ...] = (_QUANTIZER, _REGISTRAR)
+_TEXT_FILTER = _Kind("text filter", "llm_tflite_register_text_filters", check_text_filter)
+_KINDS: tuple[_Kind[Any], ...] = (_QUANTIZER, _REGISTRAR, _TEXT_FILTER)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class PluginInfo:
         name: Its entry point.
         distribution: The installed package that it came with.
         version: The version of that package.
-        provides: Names on offer, by kind: ``{"quantizers": [...], "registrars": [...]}``.
+        provides: Names on offer, by kind: ``quantizers``, ``registrars``, ``text_filters``.
         error: What is wrong with it, or ``None``.
     """
 
@@ -163,6 +166,20 @@ class Plugins:
             for plugin in self._load()
             for registrar in plugin.offered(_REGISTRAR).values()
         ]
+
+    def text_filter(self, choice: str | TextFilter) -> TextFilter:
+        """Return the filter of that name, or ``choice`` itself; errors as for ``quantizer``.
+
+        ``NAME:PARAMETER`` is what the filter NAME makes of the parameter.
+        """
+        name, colon, parameter = choice.partition(":") if isinstance(choice, str) else ("", "", "")
+        if (
+            colon
+            and self._offers(_TEXT_FILTER, name)
+            and not self._offers(_TEXT_FILTER, str(choice))
+        ):
+            return with_filter_parameter(self._pick(_TEXT_FILTER, name), parameter)
+        return self._pick(_TEXT_FILTER, choice)
 
     def infos(self) -> list[PluginInfo]:
         """Return every plugin, broken and disabled ones included, built-in ones first."""
@@ -291,7 +308,7 @@ def _load_one(info: PluginInfo, entry_point: EntryPoint) -> _Plugin:
         return _Plugin(replace(info, error=_explain(error)), {}, error)
     # Copied, so that a plugin that keeps `register` for later changes nothing.
     kept = {noun: dict(offered) for noun, offered in offers.items() if offered}
-    provides = {f"{noun}s": list(offered) for noun, offered in kept.items()}
+    provides = {f"{noun}s".replace(" ", "_"): list(offered) for noun, offered in kept.items()}
     return _Plugin(replace(info, provides=provides), kept)
 
 

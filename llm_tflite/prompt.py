@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ContextOverflowError, PromptError
+from .context_window import last_words
+from .errors import ContextOverflowError, InvalidOptionError, PromptError
 from .manifest import Manifest
+from .options import check_integer
 from .tokenizers import Tokenizer
 
 Ids = Sequence[int] | npt.NDArray[np.integer[Any]]
@@ -94,6 +96,29 @@ class PromptReader:
                 f"context_window (at most the context length of the model), shorten the prompt, "
                 f"or pass trim_prompt=True to keep its end"
             )
-        if ids[0] == self._start and window > 1:
-            return [self._start, *ids[excess + 1 :]], excess
-        return ids[excess:], excess
+        return keep_last(ids, window, start=self._start), excess
+
+
+def last_words_of(prompt: Prompt, count: int | None) -> tuple[Prompt, int]:
+    """Return the last words of a text, or all for None, and the number of those left out.
+
+    Raises:
+        InvalidOptionError: ``count`` is no positive number, or the prompt no text.
+    """
+    if count is None:
+        return prompt, 0
+    check_integer("context_words", count, 1)
+    if not isinstance(prompt, str):
+        raise InvalidOptionError("context_words is about text; this prompt is token ids")
+    window = last_words(prompt, count)
+    return window.text, window.words_left_out
+
+
+def keep_last(ids: list[int], window: int, *, start: int | None) -> list[int]:
+    """Return the last tokens; a start token at the beginning stays, where another has room too."""
+    excess = len(ids) - window
+    if excess <= 0:
+        return ids
+    if ids[0] == start and window > 1:
+        return [start, *ids[excess + 1 :]]
+    return ids[excess:]

@@ -18,6 +18,11 @@ class Utf8Assembler:
         """Begin between two characters."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
+    @property
+    def pending(self) -> bool:
+        """Whether the bytes so far end in the middle of a character."""
+        return bool(self._decoder.getstate()[0])
+
     def push(self, data: bytes) -> str:
         """Return the characters that ``data`` completes."""
         return self._decoder.decode(data)

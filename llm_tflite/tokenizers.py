@@ -66,7 +66,11 @@ def load_tokenizer(kind: str, data: bytes) -> Tokenizer:
 
 
 class ByteLevelTokenizer:
-    """A byte-level tokenizer: the byte pairs of GPT-2, Llama 3 and most others, and RWKV's."""
+    """A byte-level tokenizer: the byte pairs of GPT-2, Llama 3 and most others, and RWKV's.
+
+    Attributes:
+        algorithm: How tokens are found, in the words of ``tokenizer.json``, such as ``"BPE"``.
+    """
 
     kind: Kind = "hf"
 
@@ -81,7 +85,9 @@ class ByteLevelTokenizer:
             if self._added:
                 # A copy, because the choice is a property that calls from other threads would see.
                 self._special = tokenizers.Tokenizer.from_str(text)
-            decoder = json.loads(text).get("decoder") or {}
+            content = json.loads(text)
+            decoder = content.get("decoder") or {}
+            self.algorithm = str(content["model"]["type"])
         except Exception as e:  # the library raises plain Exception for whatever it dislikes
             raise CorruptArtifactError(f"the tokenizer cannot be read: {e}") from e
         if decoder.get("type") != "ByteLevel":

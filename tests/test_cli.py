@@ -165,9 +165,10 @@ def test_plugins_lists_what_works_and_what_failed(tmp_path: Path) -> None:
     (tmp_path / "broken_plugin.py").write_text("print('hello')\nimport not_installed")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = process("plugins", "--json", env=environment, check=True)
-    quantizers, registrars, broken = json.loads(done.stdout)["plugins"]
+    quantizers, registrars, text_filters, broken = json.loads(done.stdout)["plugins"]
     assert "int4" in quantizers["provides"]["quantizers"]
     assert registrars["provides"] == {"registrars": ["tf_text"]}
+    assert text_filters["provides"] == {"text_filters": ["profanity"]}
     assert (broken["name"], broken["distribution"], broken["version"]) == ("sad", "broken", "1.2")
     assert "not_installed" in broken["error"]
     page = process("plugins", env=environment, check=True).stdout.decode()

@@ -11,9 +11,10 @@ import pytest
 from hook_examples import example
 
 from llm_tflite import hookspecs
-from llm_tflite.errors import PluginError
+from llm_tflite.errors import FilteredPromptError, PluginError
 from llm_tflite.op_registrar import check_registrar, load_registerers
 from llm_tflite.quantization import Weight, check_strategy, plan, quantize, with_parameter
+from llm_tflite.text_filter import FilterChain, check_prompt, check_text_filter
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -61,6 +62,16 @@ def test_the_example_of_a_registrar_is_one_and_says_when_its_library_is_missing(
     assert list(registrar.operations) == ["TimesTwo"]
     with pytest.raises(PluginError, match=r"'times_two' failed .*libtimes_two\.so"):
         load_registerers(registrar)
+
+
+def test_the_example_of_a_text_filter_holds_back_numbers_that_grow() -> None:
+    text_filter = check_text_filter(registered("llm_tflite_register_text_filters"))
+    chain = FilterChain([text_filter], "to 12")
+    passed = [chain.push(text) for text in ("34", " and ", "123456", "78901", "2345", " now")]
+    assert passed == ["", "34 and ", "", "", "", ""]
+    assert (chain.finish(), chain.refused_by) == ("", "no_long_numbers")
+    with pytest.raises(FilteredPromptError, match=r"lets no long number through, .* 3 to 15;"):
+        check_prompt([text_filter], "to 1234567890123456")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import CONTEXT, tiny_gpt2
 
 import llm_tflite as lt
 from llm_tflite import errors
+from llm_tflite.safety import ProfanityFilter
 
 PROMPTS = [
     "I'm enjoying a",
@@ -327,3 +329,18 @@ def test_the_tokens_of_the_authors_are_those_of_the_graph_too(model: Any, tmp_pa
     # The graph reads the prompt, and the answer begins where these tokens end.
     with lt.Interpreter(paths["generate"]) as interpreter:
         assert interpreter.generate(text).prompt_tokens == len(ids["generate"]) + 1
+
+
+def test_a_text_filter_ends_the_answer_of_a_graph(path: Path) -> None:
+    with lt.Interpreter(path, threads=1) as interpreter:
+        text = interpreter.generate("The capital of France is").text
+    word = re.search(r"(?<= )[A-Za-z]{4,}(?= )", text)
+    assert word is not None, text
+    words = ProfanityFilter([word.group()])
+    with lt.Interpreter(path, threads=1, text_filters=[words]) as interpreter:
+        chunks = list(interpreter.stream("The capital of France is"))
+    completion = chunks[-1].completion
+    assert completion is not None
+    assert completion.finish_reason == "filtered"
+    assert completion.text == text[: words.find(text).start]
+    assert completion.text == "".join(chunk.text for chunk in chunks)

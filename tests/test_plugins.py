@@ -25,6 +25,7 @@ from llm_tflite.errors import (
 from llm_tflite.hookspecs import hook_names
 from llm_tflite.plugins import DISABLE_VARIABLE, PluginInfo, Plugins, load_plugins, plugins
 from llm_tflite.quantizers.int8 import Int8
+from llm_tflite.safety import ProfanityFilter
 
 BUILTINS = [
     "none", "float16", "dynamic_range", "weight_only_int8", "int4", "int4_block32", "int4_block64",
@@ -79,17 +80,19 @@ def test_an_installed_strategy_stands_beside_the_built_in_ones(install: Install)
     found = install("unrelated", "", entry_points="[console_scripts]\nx = y:z\n")
     assert found.quantizer_names() == [*BUILTINS, "good_int8"]
     assert found.quantizer("good_int8").name == "good_int8"
-    assert [str(info) for info in found.infos()][2:] == ["good (good 1.2)"]
+    assert [str(info) for info in found.infos()][3:] == ["good (good 1.2)"]
     assert info(found, "good").provides == {"quantizers": ["good_int8"]}
 
 
 def test_the_built_in_ones_need_no_installed_metadata(tmp_path: Path) -> None:
-    quantizers, registrars = Plugins([tmp_path]).infos()
+    quantizers, registrars, text_filters = Plugins([tmp_path]).infos()
     assert (quantizers.name, quantizers.distribution) == ("builtin_quantizers", "llm-tflite")
     assert quantizers.provides == {"quantizers": BUILTINS}
     assert (registrars.name, registrars.distribution) == ("builtin_registrars", "llm-tflite")
     assert registrars.provides == {"registrars": ["tf_text"]}
-    assert quantizers.error is registrars.error is None
+    assert (text_filters.name, text_filters.distribution) == ("builtin_text_filters", "llm-tflite")
+    assert text_filters.provides == {"text_filters": ["profanity"]}
+    assert quantizers.error is registrars.error is text_filters.error is None
 
 
 def test_an_object_is_accepted_wherever_a_name_is_and_loads_no_plugin(install: Install) -> None:
@@ -141,6 +144,17 @@ BROKEN = {
             name="llm_tflite_register_custom_ops",
         ),
         "Int4.operations is None",
+    ),
+    "misspelt hook of text filters": (
+        hook(name="llm_tflite_register_text_filter"),
+        "no hook llm_tflite_register_text_filter; did you mean llm_tflite_register_text_filters?",
+    ),
+    "registers a strategy as a text filter": (
+        hook(
+            "from llm_tflite.quantizers.int4 import Int4; register(Int4('x'))",
+            name="llm_tflite_register_text_filters",
+        ),
+        "Int4 has no method begin()",
     ),
     "unheard-of hook": (hook(name="on_load"), "no hook on_load; the hooks are llm_tflite_"),
     "extra argument": (hook(arguments="register, options"), "{'options'} are declared"),
@@ -251,6 +265,46 @@ def test_two_registrars_of_one_name_are_both_named(install: Install) -> None:
     with pytest.raises(PluginConflictError, match=r"builtin_registrars .* and second \(second 1"):
         found.registrar("tf_text")
     assert "the registrar 'tf_text' is also offered by" in str(info(found, "second").error)
+
+
+TEXT_FILTER = """
+from llm_tflite.hookspecs import hookimpl
+from llm_tflite.safety import ProfanityFilter
+
+@hookimpl
+def llm_tflite_register_text_filters(register):
+    register(ProfanityFilter(["banana"], name={name!r}))
+"""
+
+
+def test_an_installed_text_filter_stands_beside_the_built_in_one(install: Install) -> None:
+    found = install("fruit-filter", TEXT_FILTER.format(name="fruit"))
+    assert info(found, "fruit-filter").provides == {"text_filters": ["fruit"]}
+    assert [found.text_filter(name).name for name in ("profanity", "fruit")] == [
+        "profanity",
+        "fruit",
+    ]
+    mine = ProfanityFilter(["pear"])
+    assert found.text_filter(mine) is mine
+    with pytest.raises(UnknownPluginNameError, match="a text filter out of profanity, fruit; got"):
+        found.text_filter("vegetables")
+    with pytest.raises(InvalidOptionError, match="the name of this int is None"):
+        found.text_filter(8)  # type: ignore[arg-type]
+
+
+def test_two_text_filters_of_one_name_are_both_named(install: Install) -> None:
+    found = install("second", TEXT_FILTER.format(name="profanity"))
+    for name in ("profanity", "profanity:words.txt"):
+        with pytest.raises(PluginConflictError, match=r"builtin_text_filters .* and second \(sec"):
+            found.text_filter(name)
+    assert "the text filter 'profanity' is also offered by" in str(info(found, "second").error)
+
+
+def test_a_filter_of_a_broken_plugin_is_missed_by_name(install: Install) -> None:
+    found = install("broken-filter", "import nothing_there")
+    with pytest.raises(UnknownPluginNameError, match=r"broken-filter .*nothing_there"):
+        found.text_filter("fruit")
+    assert found.text_filter("profanity").name == "profanity"
 
 
 def test_two_plugins_that_cover_one_operation_are_both_named(
@@ -381,6 +435,7 @@ def test_an_unrelated_package_named_like_ours_is_left_alone(install: Install) ->
     assert [i.name for i in found.infos()] == [
         "builtin_quantizers",
         "builtin_registrars",
+        "builtin_text_filters",
         "good",
     ]
     assert "llm_tflite_tools" not in sys.modules
@@ -423,9 +478,9 @@ def test_the_process_has_one_set_of_plugins() -> None:
 
 
 def test_every_hook_is_called_by_some_plugin_of_ours() -> None:
-    from llm_tflite import quantizers, registrars
+    from llm_tflite import quantizers, registrars, safety
 
-    implemented = vars(quantizers).keys() | vars(registrars).keys()
+    implemented = vars(quantizers).keys() | vars(registrars).keys() | vars(safety).keys()
     assert implemented >= set(hook_names())
 
 

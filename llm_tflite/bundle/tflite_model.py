@@ -32,7 +32,7 @@ _MAX_RANK = 32
 
 _SCHEMA_VERSION = 3
 _MODEL_VERSION, _MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS, _MODEL_SIGNATURES = 0, 1, 2, 4, 7
-_CODE_OLD_BUILTIN, _CODE_CUSTOM, _CODE_BUILTIN = 0, 1, 3
+_CODE_OLD_BUILTIN, _CODE_CUSTOM, _CODE_VERSION, _CODE_BUILTIN = 0, 1, 2, 3
 _GRAPH_TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_OPERATORS = 0, 1, 2, 3
 _OPERATOR_CODE, _OPERATOR_OPTIONS = 0, 4
 _TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 0, 1, 2, 3
@@ -104,11 +104,14 @@ class ModelInfo:
         signatures: Its entry points.
         storage: Its constants by type, those that take the most bytes first.
         scale_bytes: Bytes of the quantization scales and zero points of these constants.
+        operator_versions: The latest version of each builtin operation that it lists; an older
+            runtime does not have it.
     """
 
     signatures: tuple[SignatureInfo, ...]
     storage: tuple[StorageInfo, ...]
     scale_bytes: int
+    operator_versions: Mapping[str, int]
 
 
 def read_model(stream: BinaryIO, begin: int, end: int) -> ModelInfo:
@@ -119,7 +122,8 @@ def read_model(stream: BinaryIO, begin: int, end: int) -> ModelInfo:
     """
     reader = _ModelReader(stream, begin, end)
     storage, scale_bytes = reader.storage()
-    return ModelInfo(tuple(reader.signatures()), storage, scale_bytes)
+    versions = reader.operator_versions()
+    return ModelInfo(tuple(reader.signatures()), storage, scale_bytes, versions)
 
 
 def read_custom_operations(stream: BinaryIO, begin: int, end: int) -> tuple[str, ...]:
@@ -153,6 +157,11 @@ class _ModelReader:
             raise CorruptArtifactError(f"expected version {_SCHEMA_VERSION}; it has {version}")
         codes = self._tables(self._model, _MODEL_CODES, _MAX_OPERATOR_CODES)
         self._codes = [self._code(table) for table in codes]
+        # Fields that have their default value, 1, are not stored.
+        self._versions = [
+            table.number(_CODE_VERSION, 4) if table.position(_CODE_VERSION) else 1
+            for table in codes
+        ]
         buffers = self._tables(self._model, _MODEL_BUFFERS)
         self._buffer_bytes = [self._stored_bytes(table) for table in buffers]
         self._graph_tables = self._tables(self._model, _MODEL_GRAPHS, _MAX_GRAPHS)
@@ -188,6 +197,13 @@ class _ModelReader:
         if not any(custom for _, custom in self._codes):  # as usual: no need to walk the graphs
             return ()
         return tuple(sorted({name for graph in self._graphs for name in graph.custom}))
+
+    def operator_versions(self) -> dict[str, int]:
+        versions: dict[str, int] = {}
+        for (name, custom), version in zip(self._codes, self._versions, strict=True):
+            if not custom:
+                versions[name] = max(version, versions.get(name, version))
+        return dict(sorted(versions.items()))
 
     def storage(self) -> tuple[tuple[StorageInfo, ...], int]:
         dtypes: dict[int, str] = {}

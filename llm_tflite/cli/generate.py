@@ -34,6 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--logprobs", metavar="N", type=int, help="log probabilities, and N alternatives each")
     add("--context-window", metavar="N", type=int, help="tokens that the prompt may have")
     add("--trim-prompt", action="store_true", help="leave out the start of a prompt too long")
+    add("--context-words", metavar="N", type=int, help="give the model the last N words only")
+    add(
+        "--text-filter",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a filter of prompt and answer, such as profanity or profanity:WORDS.txt; repeatable",
+    )
     add("--allow-special-tokens", action="store_true", help="read control tokens in the prompt")
     add("--threads", metavar="N", type=int, help="default: 4, or as many as there are")
 
@@ -43,7 +51,9 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     from ..interpreter import Interpreter
 
     prompt = _prompt(options)
-    with Interpreter(options.file, threads=options.threads) as interpreter:
+    with Interpreter(
+        options.file, threads=options.threads, text_filters=options.text_filter
+    ) as interpreter:
         in_text = interpreter.manifest.tokenizer is not None
         for chunk in interpreter.stream(
             prompt,
@@ -53,6 +63,7 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
             logprobs=options.logprobs,
             context_window=options.context_window,
             trim_prompt=options.trim_prompt,
+            context_words=options.context_words,
             allow_special_tokens=options.allow_special_tokens,
         ):
             if not options.json:
@@ -105,9 +116,13 @@ def _figures(completion: Completion) -> str:
     prompt = f"prompt {completion.prompt_tokens} tokens"
     if completion.trimmed_tokens:
         prompt += f" ({completion.trimmed_tokens} left out)"
+    if completion.trimmed_words:
+        prompt += f" ({completion.trimmed_words} words left out)"
+    ended_by = completion.error or completion.finish_reason
+    if completion.filtered_by:
+        ended_by = f"the text filter {completion.filtered_by!r}"
     return (
-        f"{len(completion.token_ids)} tokens, ended by "
-        f"{completion.error or completion.finish_reason}; {prompt}; load {timings.load_s:.2f} s; "
-        f"prefill {timings.prefill_tokens_per_s:.0f} tokens/s; "
+        f"{len(completion.token_ids)} tokens, ended by {ended_by}; {prompt}; "
+        f"load {timings.load_s:.2f} s; prefill {timings.prefill_tokens_per_s:.0f} tokens/s; "
         f"decode {timings.decode_tokens_per_s:.1f} tokens/s"
     )

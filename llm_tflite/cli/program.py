@@ -18,7 +18,7 @@ from typing import NoReturn, TextIO
 
 from .._version import __version__
 from ..errors import LLMTFLiteError
-from . import compare, convert, evaluate, generate, inspect, plugins
+from . import android, compare, convert, evaluate, generate, inspect, plugins
 from .output import print_json, print_safe
 
 _FAILED, _USAGE, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for module in (convert, generate, evaluate, compare, inspect, plugins):
+    for module in (convert, generate, evaluate, compare, inspect, android, plugins):
         name, text = module.__name__.rpartition(".")[2], module.SUMMARY
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.add_argument("--json", action="store_true", help="print one JSON document")

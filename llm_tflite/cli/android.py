@@ -59,6 +59,5 @@ def _lines(placement: Placement, app: str) -> Iterator[str]:
     if placement.replaced:
         yield f"  instead of {', '.join(placement.replaced)}"
     yield (
-        f"Next: open {app} in Android Studio and run 'app'; its README.md says how to do "
-        "without."
+        f"Next: open {app} in Android Studio and run 'app'; its README.md says how to do without."
     )

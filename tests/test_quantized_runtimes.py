@@ -15,12 +15,13 @@ from llm_tflite.demo.llama2c import load_llama2c
 from llm_tflite.demo.material import STORIES15M, fetch
 
 UNCALIBRATED = (
-    *("none", "float16", "dynamic_range", "weight_only_int8", "int4_channel", "mixed"),
+    "float16",
+    "dynamic_range",
+    "weight_only_int8",
+    "int4_channel",
     "aeq:dynamic_wi8_afp32",
 )
-CALIBRATED = (
-    *("int4", "int4_block64", "int4_block128", "mixed:0.9", "full_integer", "full_integer_int16"),
-)
+CALIBRATED = ("int4", "int4_block128", "mixed:0.9", "full_integer", "full_integer_int16")
 PROMPTS = ["Once upon a time", "The little dog was", "Lily went to the park and"]
 TOKENS = 32
 pytestmark = pytest.mark.slow

@@ -21,7 +21,7 @@ UNCALIBRATED = (
     "int4_channel",
     "aeq:dynamic_wi8_afp32",
 )
-CALIBRATED = ("int4", "int4_block128", "mixed:0.9", "full_integer", "full_integer_int16")
+CALIBRATED = ("int4", "mixed:0.9", "full_integer")
 PROMPTS = ["Once upon a time", "The little dog was", "Lily went to the park and"]
 TOKENS = 32
 pytestmark = pytest.mark.slow

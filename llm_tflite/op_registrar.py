@@ -7,13 +7,13 @@ the runtime that calls them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias, cast
 
 from .errors import InvalidOptionError, LLMTFLiteError, PluginError
-from .quantization import JSON, PLUGIN_NAME
+from .plugin_object import json_object, method_problem, name_problem
+from .quantization import JSON
 
 # What TFLite's interpreters take in the list `custom_op_registerers`.
 Registerer: TypeAlias = str | Callable[[int], object]
@@ -61,20 +61,16 @@ def check_registrar(candidate: object) -> OpRegistrar:
 
 
 def _problem(candidate: object) -> str | None:
-    if isinstance(candidate, type):
-        return f"got the class {candidate.__name__}; pass an instance of it"
+    if problem := name_problem(candidate, "'tf_text'"):
+        return problem
     kind = type(candidate).__name__
-    name = getattr(candidate, "name", None)
-    if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
-        return f"the name of this {kind} is {name!r:.80}; names are like 'tf_text'"
     operations = getattr(candidate, "operations", None)
     if not isinstance(operations, Collection) or isinstance(operations, str | bytes):
         return f"{kind}.operations is {operations!r:.80}; it holds names, as a list or a set does"
     wrong = [o for o in operations if not isinstance(o, str) or not o]
     if wrong or not operations:
         return f"{kind}.operations holds {wrong[0]!r:.80}" if wrong else f"{kind} covers nothing"
-    missing = [m for m in ("describe", "registerers") if not callable(getattr(candidate, m, None))]
-    return f"{kind} has no method {missing[0]}()" if missing else None
+    return method_problem(candidate, ("describe", "registerers"))
 
 
 def describe_registrar(registrar: OpRegistrar) -> dict[str, Any]:
@@ -84,8 +80,7 @@ def describe_registrar(registrar: OpRegistrar) -> dict[str, Any]:
         PluginError: If it fails, or says something that JSON cannot hold.
     """
     with _failures_of(registrar, "describe()"):
-        described = json.loads(json.dumps(dict(registrar.describe()), allow_nan=False))
-    return cast(dict[str, Any], described)
+        return json_object(registrar.describe())
 
 
 def load_registerers(registrar: OpRegistrar) -> list[Registerer]:

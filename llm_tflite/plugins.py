@@ -135,10 +135,8 @@ class Plugins:
             UnknownPluginNameError: If nobody offers that name; plugins that failed are named.
             PluginConflictError: If several plugins offer it.
         """
-        if isinstance(choice, str) and ":" in choice and not self._offers(_QUANTIZER, choice):
-            name, _, parameter = choice.partition(":")
-            if self._offers(_QUANTIZER, name):
-                return with_parameter(self._pick(_QUANTIZER, name), parameter)
+        if asked := self._with_parameter(_QUANTIZER, choice):
+            return with_parameter(*asked)
         strategy = self._pick(_QUANTIZER, choice)
         if isinstance(choice, str) and (known := _parameters(strategy)):
             raise InvalidOptionError(
@@ -172,13 +170,8 @@ class Plugins:
 
         ``NAME:PARAMETER`` is what the filter NAME makes of the parameter.
         """
-        name, colon, parameter = choice.partition(":") if isinstance(choice, str) else ("", "", "")
-        if (
-            colon
-            and self._offers(_TEXT_FILTER, name)
-            and not self._offers(_TEXT_FILTER, str(choice))
-        ):
-            return with_filter_parameter(self._pick(_TEXT_FILTER, name), parameter)
+        if asked := self._with_parameter(_TEXT_FILTER, choice):
+            return with_filter_parameter(*asked)
         return self._pick(_TEXT_FILTER, choice)
 
     def infos(self) -> list[PluginInfo]:
@@ -208,6 +201,13 @@ class Plugins:
             )
         failures = (plugin.failure for plugin in self._load() if plugin.failure)
         raise UnknownPluginNameError(self._unknown(kind, choice)) from next(failures, None)
+
+    def _with_parameter(self, kind: _Kind[_T], choice: object) -> tuple[_T, str] | None:
+        """What NAME:PARAMETER asks for, unless somebody offers that very name."""
+        if not isinstance(choice, str) or ":" not in choice or self._offers(kind, choice):
+            return None
+        name, _, parameter = choice.partition(":")
+        return (self._pick(kind, name), parameter) if self._offers(kind, name) else None
 
     def _offers(self, kind: _Kind[Any], name: str) -> list[_Plugin]:
         return [plugin for plugin in self._load() if name in plugin.offered(kind)]

@@ -7,8 +7,6 @@ TFLite asks of weights: https://ai.google.dev/edge/litert/models/quantization_sp
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +17,7 @@ import numpy.typing as npt
 
 from .activations import ActivationScale, ActivationStatistics, Moments, problem_of_scales
 from .errors import InvalidOptionError, MissingDependencyError, QuantizationError
-
-PLUGIN_NAME = re.compile(r"\w[\w.:+-]{0,99}", re.ASCII)
+from .plugin_object import json_object, method_problem, name_problem, parameter_step
 
 Role: TypeAlias = Literal["embedding", "projection", "table"]
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -233,12 +230,9 @@ def check_strategy(candidate: object) -> QuantizationStrategy:
 
 
 def _strategy_problem(candidate: object) -> str | None:
-    if isinstance(candidate, type):
-        return f"got the class {candidate.__name__}; pass an instance of it"
+    if problem := name_problem(candidate, "'int4' or 'aeq:wi8'"):
+        return problem
     kind = type(candidate).__name__
-    name = getattr(candidate, "name", None)
-    if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
-        return f"the name of this {kind} is {name!r:.80}; names are like 'int4' or 'aeq:wi8'"
     if not isinstance(getattr(candidate, "lossless", None), bool):
         return f"{kind}.lossless is not True or False"
     for asks in ("needs_calibration", "takes_calibration"):
@@ -247,9 +241,7 @@ def _strategy_problem(candidate: object) -> str | None:
     least = least_agreement(candidate)
     if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
         return f"{kind}.least_agreement is {least!r:.80}; it is a share from 0 to 1"
-    missing = [m for m in ("describe", "quantize") if not callable(getattr(candidate, m, None))]
-    missing += [m for m in _OPTIONAL_STEPS if not callable(getattr(candidate, m, print))]
-    return f"{kind} has no method {missing[0]}()" if missing else None
+    return method_problem(candidate, ("describe", "quantize"), _OPTIONAL_STEPS)
 
 
 def needs_calibration(strategy: object) -> bool:
@@ -279,11 +271,7 @@ def with_parameter(strategy: QuantizationStrategy, parameter: str) -> Quantizati
         InvalidOptionError: ``strategy`` takes no parameter, or not this one.
         QuantizationError: It fails on it.
     """
-    step = getattr(strategy, "with_parameter", None)
-    if step is None:
-        raise InvalidOptionError(
-            f"the quantizer {strategy.name!r} takes no parameter; got {parameter!r:.80} after ':'"
-        )
+    step = parameter_step("quantizer", strategy, parameter)
     with _failures_of(strategy, f"the parameter {parameter!r:.80}"):
         parameterized = step(parameter)
     return check_strategy(parameterized)
@@ -314,8 +302,7 @@ def describe(strategy: QuantizationStrategy) -> dict[str, Any]:
         QuantizationError: If it fails, or says something that JSON cannot hold.
     """
     with _failures_of(strategy, "describe()"):
-        described = json.loads(json.dumps(dict(strategy.describe()), allow_nan=False))
-    return cast(dict[str, Any], described)
+        return json_object(strategy.describe())
 
 
 def quantize(

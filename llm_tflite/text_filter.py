@@ -6,14 +6,14 @@ order; what it has not decided yet, it holds back.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from .errors import FilteredPromptError, InvalidOptionError, LLMTFLiteError, PluginError
-from .quantization import JSON, PLUGIN_NAME
+from .plugin_object import json_object, method_problem, name_problem, parameter_step
+from .quantization import JSON
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,7 @@ def with_filter_parameter(text_filter: TextFilter, parameter: str) -> TextFilter
         InvalidOptionError: ``text_filter`` takes no parameter, or not this one.
         PluginError: It fails on it.
     """
-    step = getattr(text_filter, "with_parameter", None)
-    if step is None:
-        raise InvalidOptionError(
-            f"the text filter {text_filter.name!r} takes no parameter; got {parameter!r:.80} "
-            "after ':'"
-        )
+    step = parameter_step("text filter", text_filter, parameter)
     with _failures_of(text_filter.name, f"the parameter {parameter!r:.80}"):
         parameterized = step(parameter)
     return check_text_filter(parameterized)
@@ -168,8 +163,7 @@ def describe_text_filter(text_filter: TextFilter) -> dict[str, Any]:
         PluginError: If it fails, or says something that JSON cannot hold.
     """
     with _failures_of(text_filter.name, "describe()"):
-        described = json.loads(json.dumps(dict(text_filter.describe()), allow_nan=False))
-    return cast(dict[str, Any], described)
+        return json_object(text_filter.describe())
 
 
 class _Gate:
@@ -220,14 +214,9 @@ class _Gate:
 
 
 def _problem(candidate: object) -> str | None:
-    if isinstance(candidate, type):
-        return f"got the class {candidate.__name__}; pass an instance of it"
-    kind = type(candidate).__name__
-    name = getattr(candidate, "name", None)
-    if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
-        return f"the name of this {kind} is {name!r:.80}; names are like 'profanity'"
-    missing = [m for m in ("describe", "begin") if not callable(getattr(candidate, m, None))]
-    return f"{kind} has no method {missing[0]}()" if missing else None
+    return name_problem(candidate, "'profanity'") or method_problem(
+        candidate, ("describe", "begin")
+    )
 
 
 @contextmanager

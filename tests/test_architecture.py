@@ -27,6 +27,7 @@ FLOORS = {
     "split_regexes": 0,
     "activations": 0,
     "context_window": 0,
+    "plugin_object": 1,
     "quantization": 1,
     "op_registrar": 1,
     "text_filter": 1,

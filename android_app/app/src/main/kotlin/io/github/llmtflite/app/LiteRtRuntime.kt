@@ -1,5 +1,6 @@
 package io.github.llmtflite.app
 
+import io.github.llmtflite.core.MissingOperations
 import io.github.llmtflite.core.ModelError
 import io.github.llmtflite.core.RuntimePort
 import io.github.llmtflite.core.SignatureInfo
@@ -21,22 +22,14 @@ class LiteRtRuntime : RuntimePort {
     }
 
     private fun refusal(message: String): ModelError {
-        val operations = missingOperations(message)
-        if (operations.isEmpty()) return ModelError.RuntimeFailure("The runtime refused the model: $message")
-        return ModelError.UnsupportedOperation(
-            operations,
-            "The model needs ${operations.joinToString()}, which this app's runtime lacks. Convert it with operations that are " +
-                "built in, or build the app with a runtime that has them.",
-        )
+        val operations = MissingOperations.toldIn(message)
+        return if (operations.isEmpty()) {
+            ModelError.RuntimeFailure("The runtime refused the model: $message")
+        } else {
+            MissingOperations.error(operations)
+        }
     }
 }
-
-// The runtime has no codes for its errors, only words.
-private val MISSING_OPERATION = Regex("op for builtin opcode '([^']+)'|unresolved custom op: ([\\w.]+)|\\((Flex\\w+)\\)")
-
-/** The operations that the runtime says it lacks. */
-internal fun missingOperations(message: String): List<String> =
-    MISSING_OPERATION.findAll(message).map { it.groupValues.last(String::isNotEmpty).trimEnd('.') }.distinct().toList()
 
 private class InterpreterPort(private val interpreter: Interpreter) : SignaturePort {
     override val signatures: Map<String, SignatureInfo> = interpreter.signatureKeys.associateWith { key ->

@@ -19,7 +19,11 @@ internal class OpenModel(val file: ModelFile, runtime: RuntimePort, threads: Int
         Tokenizer.load(kind, bytes)
     }
 
-    private val port = runtime.open(file.model, threads)
+    private val port = run {
+        val custom = MissingOperations.customIn(file.model)
+        if (custom.isNotEmpty()) throw MissingOperations.error(custom)
+        runtime.open(file.model, threads)
+    }
     private val turns = Mutex()
     private val running = ReentrantLock()
     private var closed = false

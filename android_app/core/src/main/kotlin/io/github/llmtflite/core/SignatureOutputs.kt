@@ -23,20 +23,3 @@ object SignatureOutputs {
             signature.text(SIGNATURE_NAME) to signature.tables(SIGNATURE_OUTPUTS, MAX_SIGNATURES).map { it.text(ENTRY_NAME) }
         }
 }
-
-/** What a `.tflite` model needs of a runtime beyond the builtin operations. */
-object CustomOperations {
-    private const val MODEL_CODES = 1
-    private const val CODE_CUSTOM = 1
-    private const val MAX_CODES = 4096
-
-    /**
-     * The names of a model's custom operations; those that begin with `Flex` are TensorFlow's.
-     *
-     * TFLite opens a model with operations that it lacks and fails when it is run.
-     *
-     * @throws ModelError.Truncated the model was cut or altered.
-     */
-    fun names(model: ByteBuffer): List<String> =
-        FlatBuffer(model).root().tables(MODEL_CODES, MAX_CODES).map { it.text(CODE_CUSTOM) }.filter { it.isNotEmpty() }.distinct()
-}

@@ -2,14 +2,8 @@ package io.github.llmtflite.jvm
 
 import com.sun.jna.Function
 import com.sun.jna.Pointer
+import io.github.llmtflite.core.MissingOperations
 import io.github.llmtflite.core.ModelError
-
-/** The error of a model with operations that the runtime lacks. */
-internal fun unsupported(operations: List<String>): ModelError = ModelError.UnsupportedOperation(
-    operations,
-    "The model has operations that this runtime lacks: ${operations.joinToString()}. " +
-        "Convert it with builtin operations only, or use a newer runtime.",
-)
 
 /** Keeps what the runtime says is wrong, for the message of an error. */
 internal class ErrorLog : TfLite.ErrorReporter {
@@ -24,18 +18,13 @@ internal class ErrorLog : TfLite.ErrorReporter {
     /** The error that the lines since the last one tell of. */
     fun error(what: String): ModelError {
         val told = synchronized(lines) { lines.toList().also { lines.clear() } }
-        val missing = told.flatMap { line -> MISSING.mapNotNull { it.find(line)?.groupValues?.get(1) } }.distinct()
-        if (missing.isNotEmpty()) return unsupported(missing)
+        val missing = MissingOperations.toldIn(told.joinToString("\n"))
+        if (missing.isNotEmpty()) return MissingOperations.error(missing)
         return ModelError.RuntimeFailure("$what: ${told.joinToString(" ").ifEmpty { "the runtime did not say why" }}")
     }
 
     private companion object {
         const val MAX_LINE = 1024
         val print: Function = Function.getFunction("c", "vsnprintf")
-        val MISSING = listOf(
-            Regex("unresolved custom op: (\\S+?)\\.?(?:\\s|$)"),
-            Regex("Didn't find op for builtin opcode '(\\w+)'"),
-            Regex("Op builtin_code out of range: (\\d+)"),
-        )
     }
 }

@@ -2,7 +2,6 @@ package io.github.llmtflite.jvm
 
 import com.sun.jna.Memory
 import com.sun.jna.Pointer
-import io.github.llmtflite.core.CustomOperations
 import io.github.llmtflite.core.ModelError
 import io.github.llmtflite.core.RuntimePort
 import io.github.llmtflite.core.SignatureInfo
@@ -35,11 +34,6 @@ private class JnaModel(private val bytes: ByteBuffer, threads: Int) : SignatureP
     init {
         model = TfLite.TfLiteModelCreateWithErrorReporter(bytes, bytes.capacity().toLong(), log, null)
             ?.let(NativeHandles::opened) ?: throw log.error("The runtime refused the model")
-        val custom = CustomOperations.names(bytes)
-        if (custom.isNotEmpty()) {
-            model.free(TfLite::TfLiteModelDelete)
-            throw unsupported(custom)
-        }
         val options = NativeHandles.opened(TfLite.TfLiteInterpreterOptionsCreate())
         TfLite.TfLiteInterpreterOptionsSetNumThreads(options.get(), threads)
         TfLite.TfLiteInterpreterOptionsSetErrorReporter(options.get(), log, null)

@@ -1,4 +1,4 @@
-package io.github.llmtflite.app
+package io.github.llmtflite.core
 
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Test
@@ -10,11 +10,11 @@ class MissingOperationsTest {
             "An older version of this builtin might be supported.\nRegistration failed.\n" +
             "Encountered unresolved custom op: MyOp.\nSee instructions: https://www.tensorflow.org/lite/guide/ops_custom\n" +
             "Node number 3 (FlexRegexReplace) failed to prepare.\nNode number 4 (FlexRegexReplace) failed to prepare."
-        assertEquals(listOf("STABLEHLO_COMPOSITE", "MyOp", "FlexRegexReplace"), missingOperations(message))
+        assertEquals(listOf("STABLEHLO_COMPOSITE", "MyOp", "FlexRegexReplace"), MissingOperations.toldIn(message))
     }
 
     @Test
     fun `other errors name none`() {
-        assertEquals(emptyList<String>(), missingOperations("ByteBuffer is not a valid TensorFlow Lite model flatbuffer"))
+        assertEquals(emptyList<String>(), MissingOperations.toldIn("ByteBuffer is not a valid TensorFlow Lite model flatbuffer"))
     }
 }

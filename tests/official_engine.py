@@ -14,7 +14,9 @@ import litert_lm
 litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
 path, prompts, tokens = json.load(sys.stdin)
 backend = litert_lm.Backend.CPU(thread_count=2)
-options = {"apply_prompt_template": False, "max_output_tokens": tokens}
+options = {"apply_prompt_template": False}
+if tokens is not None:
+    options["max_output_tokens"] = tokens
 texts = []
 with litert_lm.Engine(path, backend=backend, cache_dir=":memory") as engine:
     for prompt in prompts:
@@ -25,15 +27,16 @@ print(json.dumps(texts))
 """
 
 
-def official_texts(path: Path, prompts: Sequence[str], tokens: int) -> list[str]:
-    """What the engine writes behind each prompt, up to so many tokens or a stop token."""
+def official_texts(path: Path, prompts: Sequence[str], tokens: int | None = None) -> list[str]:
+    """What the engine writes behind each prompt, up to so many tokens, a stop token or the end."""
     result = subprocess.run(
         [sys.executable, "-c", _CODE],
         input=json.dumps([str(path), list(prompts), tokens]),
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert result.returncode == 0, result.stderr
     texts: list[str] = json.loads(result.stdout.splitlines()[-1])
     return texts
 

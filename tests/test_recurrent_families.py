@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import recurrent_models
+from official_engine import official_texts
 from recurrent_models import VOCABULARY_SIZE
 
 import llm_tflite as lt
@@ -189,36 +187,12 @@ def test_nothing_as_large_as_a_cache_is_copied(converted: Converted) -> None:
     assert copies == []
 
 
-OFFICIAL_ENGINE = """
-import json, sys
-import litert_lm
-litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
-path, prompts = json.load(sys.stdin)
-backend = litert_lm.Backend.CPU(thread_count=1)
-texts = []
-with litert_lm.Engine(path, backend=backend, cache_dir=":nocache") as engine:
-    for prompt in prompts:
-        with engine.create_session(apply_prompt_template=False, max_output_tokens=16) as session:
-            session.run_prefill([prompt])
-            texts.append(session.run_decode().texts[0])
-print(json.dumps(texts))
-"""
-
-
 def test_the_official_engine_writes_the_same_texts(
     converted: Converted, interpreter: lt.Interpreter
 ) -> None:
     pytest.importorskip("litert_lm", reason="the official runtime is not installed")
     ours = [interpreter.generate(prompt, max_new_tokens=16).text for prompt in PROMPTS]
-    child = subprocess.run(
-        [sys.executable, "-c", OFFICIAL_ENGINE],
-        input=json.dumps([str(converted.path), PROMPTS]),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
-    assert json.loads(child.stdout.splitlines()[-1]) == ours
+    assert official_texts(converted.path, PROMPTS, 16) == ours
 
 
 def test_keras_generate_reads_the_last_token_of_a_prompt_twice_and_the_file_does_not(

@@ -13,6 +13,7 @@ dependencies {
     implementation(project(":core"))
     implementation(libs.jna)
     testImplementation(libs.coroutines.test)
+    testImplementation(libs.json)
     testImplementation(platform(libs.junit.bom))
     testImplementation(libs.junit.jupiter)
     testRuntimeOnly(libs.junit.launcher)

@@ -53,13 +53,14 @@ class ProjectFilesTest {
     @Test
     fun `Gradle and Maven build with the same versions`() {
         val pom = File(root, "ci/pom.xml").readText()
-        val properties = listOf("kotlin", "coroutines", "jna", "junit").associateWith { Regex("<$it.version>(.*)</").find(pom)?.groupValues?.get(1) }
+        val properties = listOf("kotlin", "coroutines", "jna", "json", "junit").associateWith { Regex("<$it.version>(.*)</").find(pom)?.groupValues?.get(1) }
         assertEquals(properties, properties.keys.associateWith(::version))
         assertEquals("17", Regex("<kotlin.compiler.jvmTarget>(.*)</").find(pom)?.groupValues?.get(1))
         assertEquals("17", version("java"))
         // Android 16 is API level 36.
         assertTrue("<android.version>16-" in pom)
         assertEquals("36", version("compileSdk"))
+        assertEquals(version("agp"), Regex("<apksig.version>(.*)</").find(pom)?.groupValues?.get(1))
     }
 
     @Test

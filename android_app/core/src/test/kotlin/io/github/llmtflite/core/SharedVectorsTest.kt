@@ -48,28 +48,44 @@ class SharedVectorsTest {
         case.find("steps")?.let { expected -> assertEquals(expected.list().map { it.text() }, steps) }
     }
 
-    // The app's text has no start token in it; the engine adds that.
     @TestFactory
-    fun `a window keeps what Python's keeps`() = cases("context_window.json", { it.find("start_token") == null }) { case ->
-        val engine = FakeEngine(contextLength = 1_000_000) { _, _ -> emptyList() }
-        val isWords = case["unit"].text() == "words"
-        val window = ContextWindow(if (isWords) WindowUnit.WORDS else WindowUnit.TOKENS, case["window"].int())
-        val windowed = window.fit(if (isWords) case["text"].text() else case["ids"].tokens(), engine)
-        assertEquals(if (isWords) case["kept"].text() else case["kept"].tokens(), windowed.text)
-        assertEquals(case["left_out"].int(), windowed.total - windowed.kept)
-        assertEquals(case["left_out"].int() > 0, windowed.trimmed != null)
+    fun `a window of words keeps what Python's keeps`() = cases("context_window.json", { it["unit"].text() == "words" }) { case ->
+        val windowed = ContextWindow(WindowUnit.WORDS, case["window"].int()).fit(case["text"].text(), longEngine)
+        assertEquals(case["kept"].text(), windowed.text)
+        checkLeftOut(case["left_out"].int(), windowed)
     }
 
-    private fun cases(name: String, isOurs: (Json) -> Boolean = { true }, check: (Json) -> Unit): List<DynamicTest> {
+    // The app's text and window have no start token in them; the engine adds that.
+    @TestFactory
+    fun `a window of tokens keeps what Python's keeps`() = cases("context_window.json", { it["unit"].text() == "tokens" }) { case ->
+        val start = case.find("start_token")?.int()
+        val begins = case["ids"].list().first().int() == start
+        val size = if (begins) maxOf(1, case["window"].int() - 1) else case["window"].int()
+        val windowed = ContextWindow(WindowUnit.TOKENS, size).fit(tokens(case["ids"].ids().drop(if (begins) 1 else 0)), longEngine)
+        val stays = begins && case["kept"].ids().first() == start
+        assertEquals(tokens(case["kept"].ids().drop(if (stays) 1 else 0)), windowed.text)
+        checkLeftOut(case["left_out"].int() - if (begins && !stays) 1 else 0, windowed)
+    }
+
+    private val longEngine = FakeEngine(contextLength = 1_000_000) { _, _ -> emptyList() }
+
+    private fun checkLeftOut(expected: Int, windowed: WindowedText) {
+        assertEquals(expected, windowed.total - windowed.kept)
+        assertEquals(expected > 0, windowed.trimmed != null)
+    }
+
+    private fun cases(name: String, kind: (Json) -> Boolean = { true }, check: (Json) -> Unit): List<DynamicTest> {
         val file = File(System.getProperty("llm_tflite.android_app"), "vectors/$name")
-        val cases = Json.parse(file.readText())["cases"].list().filter(isOurs)
+        val cases = Json.parse(file.readText())["cases"].list().filter(kind)
         assertTrue(cases.isNotEmpty(), "$file has no cases")
         return cases.map { case -> DynamicTest.dynamicTest(case["name"].text()) { check(case) } }
     }
 
     private fun Json.texts() = list().map { it.text() }
 
-    private fun Json.tokens() = list().joinToString("") { String(Character.toChars('A'.code + it.int())) }
+    private fun Json.ids() = list().map { it.int() }
+
+    private fun tokens(ids: List<Int>) = ids.joinToString("") { String(Character.toChars('A'.code + it)) }
 
     private fun bytesOf(hex: String) = hex.chunked(2).map { it.toInt(16).toByte() }.toByteArray()
 }

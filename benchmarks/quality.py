@@ -42,9 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stories = _stories(model, options.stories + _CALIBRATION_STORIES)
     asked = list(dict.fromkeys([*_built_in(), *PARAMETERISED]))
     unknown = [name for name in asked if not _is_known(name)]
+    aliases = _aliases([name for name in asked if name not in unknown])
     comparison = lt.compare(
         model,
-        [*(name for name in asked if name not in unknown), WithoutTexts(), RoundToNearest()],
+        [
+            *(name for name in asked if name not in unknown and name not in aliases),
+            WithoutTexts(),
+            RoundToNearest(),
+        ],
         text=stories[: options.stories],
         calibration=stories[options.stories :],
         threads=_THREADS,
@@ -56,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "calibration_stories": _CALIBRATION_STORIES,
         "threads": _THREADS,
         "unknown": unknown,
+        "aliases": aliases,
         "comparison": comparison.to_dict(),
     }
     options.output.mkdir(parents=True, exist_ok=True)
@@ -93,6 +99,18 @@ def _is_known(name: str) -> bool:
     except UnknownPluginNameError:
         return False
     return True
+
+
+def _aliases(names: Sequence[str]) -> dict[str, str]:
+    """Names that mean the same as one before them, and that one."""
+    seen: dict[str, str] = {}
+    aliases = {}
+    for name in names:
+        strategy = load_plugins().quantizer(name)
+        known = seen.setdefault(f"{type(strategy)} {dict(strategy.describe())}", name)
+        if known != name:
+            aliases[name] = known
+    return aliases
 
 
 def _log(step: lt.Progress) -> None:

@@ -33,6 +33,9 @@ def as_page(comparison: Comparison, report: Mapping[str, Any]) -> str:
         lines.append(
             f"Not in this version: {', '.join(f'`{name}`' for name in report['unknown'])}.\n"
         )
+    if report["aliases"]:
+        same = ", ".join(f"`{name}` is `{known}`" for name, known in report["aliases"].items())
+        lines.append(f"Left out: {same}.\n")
     lines += [
         "![perplexity against size, with the speed of decoding as colour](quantization.png)\n",
         "## What was lost where\n",

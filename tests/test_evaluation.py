@@ -23,13 +23,14 @@ from llm_tflite.errors import (
     UnsupportedModelError,
 )
 from llm_tflite.evaluation.likelihood import divergence_of
-from llm_tflite.evaluation.references import artifact_weights
-from llm_tflite.evaluation.speed import measure_speed
+from llm_tflite.evaluation.references import KerasReference, artifact_weights
+from llm_tflite.evaluation.speed import measure_in_turns, measure_speed
 from llm_tflite.evaluation.tables import html_table, markdown_table
 from llm_tflite.evaluation.texts import windows
 from llm_tflite.interpreter import Interpreter
 from llm_tflite.plugins import load_plugins
 from llm_tflite.quantization import Weight, quantize
+from llm_tflite.tracing.float_code import float_code
 from llm_tflite.tracing.reference import keras_logits
 
 # Keras 3 reads its variables through an old form of NumPy's protocol.
@@ -300,6 +301,37 @@ def test_a_process_that_fails_is_an_error_that_says_why(tmp_path: Path) -> None:
 
 
 # --- what is printed ------------------------------------------------------------------------------
+
+
+def test_files_are_measured_in_turns_and_one_that_fails_is_left_behind(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    steps: list[tuple[int, int]] = []
+    paths = [files["none"], tmp_path / "gone.tflite", files["int4"]]
+    found = measure_in_turns(
+        paths, threads=1, runs=1, seed=0, report=lambda step: steps.append((step.done, step.total))
+    )
+    assert steps == [(done, 9) for done in range(10)]
+    assert isinstance(found[1], RuntimeFailureError)
+    for speed in (found[0], found[2]):
+        assert not isinstance(speed, RuntimeFailureError)
+        assert speed.prefill_tokens_per_s > 0
+        assert speed.load_s > 0
+        assert speed.peak_memory_bytes
+
+
+@pytest.mark.parametrize("policy", ["float32", "bfloat16"])
+def test_the_reference_reads_a_length_that_comes_often_as_it_reads_any(policy: str) -> None:
+    """In a graph from the fourth text on, which follows the weights."""
+    llama = tiny_llama(dtype=policy)
+    reference = KerasReference(llama)
+    for seed in range(6):
+        ids = [int(i) for i in np.random.default_rng(seed).integers(0, 160, 20)]
+        if seed == 5:
+            llama.set_weights([1.5 * weight for weight in llama.get_weights()])
+        with float_code(llama):
+            expected = keras_logits(llama, ids)
+        np.testing.assert_allclose(reference.logits(ids), expected, atol=1e-4)
 
 
 def test_a_report_is_the_same_in_every_form(reports: dict[str, lt.Report]) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..artifact import Artifact
 from ..converter import Converter
-from ..errors import InvalidOptionError, LLMTFLiteError, PluginError, StorageError
+from ..errors import (
+    InvalidOptionError,
+    LLMTFLiteError,
+    PluginError,
+    RuntimeFailureError,
+    StorageError,
+)
 from ..files import PathLike, local_path
 from ..plugins import load_plugins
 from ..progress import Progress, reporting
@@ -17,8 +25,9 @@ from ..progress import Report as Reporter
 from ..quantization import QuantizationStrategy, uses_calibration
 from .comparison import Comparison, Outcome
 from .evaluate import examine
-from .references import KerasReference
+from .references import KerasReference, file_of
 from .settings import Settings
+from .speed import Speed, measure_in_turns
 from .texts import Texts, listed_texts, read_texts
 
 
@@ -41,8 +50,9 @@ def compare(
 ) -> Comparison:
     """Convert a Keras model once for each quantizer and evaluate each file against the model.
 
-    One file is there at a time, and none is left. A quantizer that is unknown, fails, or makes a
-    file that is refused gets its error as its row, and the others go on.
+    Speeds are measured in turns, so that they can be compared: the files are there together until
+    then, and none is left. A quantizer that is unknown, fails, or makes a file that is refused gets
+    its error as its row, and the others go on.
 
     Args:
         model: As for ``Converter``.
@@ -55,7 +65,7 @@ def compare(
         greedy_texts: How many texts are continued.
         greedy_tokens: Where a continuation ends.
         threads: Threads of a run.
-        runs: Runs of the speed measurement.
+        runs: Runs of the speed measurement, in each of three rounds.
         seed: Of the prompts that speed is measured on.
         folder: Where the files are, while they are needed; by default, where the system keeps
             temporary ones.
@@ -77,37 +87,46 @@ def compare(
     lengths: dict[str, Any] = {"context_length": context_length, "prefill_lengths": prefill_lengths}
     Converter(model, quantizer="none", **lengths)  # refuses what is no quantizer's fault
     reference = KerasReference(model)
-    outcomes: list[Outcome] = []
+    outcomes: dict[str, Outcome] = {}
+    files: dict[str, Artifact] = {}
+    read: dict[str, list[list[int]]] = {}
     with (
         reporting(progress) as report,
         tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch,
     ):
         for name, strategy in strategies.items():
-            if isinstance(strategy, PluginError):
-                outcomes.append(_failed(name, strategy))
-                continue
-            named = _named(report, name)
             path = Path(scratch) / f"{name.replace(':', '_')}.tflite"
             try:
+                if isinstance(strategy, PluginError):
+                    raise strategy
                 artifact = Converter(
                     model,
                     quantizer=strategy,
                     calibration=calibration if uses_calibration(strategy) else None,
                     **lengths,
-                ).convert(path, progress=named)
+                ).convert(path, progress=_named(report, name))
             except LLMTFLiteError as e:
-                outcomes.append(_failed(name, e))
+                outcomes[name] = _failed(name, e)
                 continue
             # What is wrong with these is no fault of the quantizer.
             settings.window_within(artifact.manifest.model.context_length)
-            read = read_texts(artifact, texts)
+            files[name], read[name] = artifact, read_texts(artifact, texts)
+        speeds = measure_in_turns(
+            [file_of(artifact) for artifact in files.values()],
+            threads=threads,
+            runs=runs,
+            seed=seed,
+            report=report,
+        )
+        for (name, artifact), speed in zip(files.items(), speeds, strict=True):
+            given, named = partial(_speed_or_error, speed), _named(report, name)
             try:
-                found = examine(artifact, read, reference, settings, named)
-                outcomes.append(Outcome(name, report=found))
+                found = examine(artifact, read[name], reference, given, settings, named)
+                outcomes[name] = Outcome(name, report=found)
             except LLMTFLiteError as e:
-                outcomes.append(_failed(name, e))
-            path.unlink()
-    return Comparison(reference.name, tuple(outcomes))
+                outcomes[name] = _failed(name, e)
+            file_of(artifact).unlink()
+    return Comparison(reference.name, tuple(outcomes[name] for name in strategies))
 
 
 def _strategies(
@@ -142,6 +161,12 @@ def _check_calibration(
             f"none of {', '.join(strategies)} takes calibration texts, so calibration would be "
             "ignored; leave it out"
         )
+
+
+def _speed_or_error(found: Speed | RuntimeFailureError) -> Speed:
+    if isinstance(found, RuntimeFailureError):
+        raise found
+    return found
 
 
 def _failed(name: str, error: LLMTFLiteError) -> Outcome:

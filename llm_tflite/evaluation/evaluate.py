@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,7 +23,7 @@ from .references import (
 )
 from .report import Report
 from .settings import Settings
-from .speed import measure_speed
+from .speed import Speed, measure_speed
 from .texts import Texts, read_texts
 
 
@@ -87,17 +88,28 @@ def evaluate(
     texts = read_texts(opened, text)
     source = nullcontext() if reference is None else opened_reference(reference, threads=threads)
     with source as opened_source, reporting(progress) as report:
-        return examine(opened, texts, opened_source, settings, report)
+
+        def speed() -> Speed:
+            report(Progress("measuring speed", 0, 1))
+            found = measure_speed(file_of(opened), threads=threads, runs=runs, seed=seed)
+            report(Progress("measuring speed", 1, 1))
+            return found
+
+        return examine(opened, texts, opened_source, speed, settings, report)
 
 
 def examine(
     artifact: Artifact,
     texts: list[list[int]],
     reference: Reference | None,
+    speed: Callable[[], Speed],
     settings: Settings,
     report: Reporter,
 ) -> Report:
-    """Make the report of a file that was checked, on texts that were read."""
+    """Make the report of a file that was checked, on texts that were read.
+
+    ``speed`` is called once the reference is known to be one of this file.
+    """
     manifest = artifact.manifest
     context = manifest.model.context_length
     window = settings.window_within(context)
@@ -106,9 +118,7 @@ def examine(
     # First, as it tells a file of another model from one that says little of what the model says.
     matrices = () if reference is None else matrix_errors(artifact, reference, report)
     path = file_of(artifact)
-    report(Progress("measuring speed", 0, 1))
-    speed = measure_speed(path, threads=settings.threads, runs=settings.runs, seed=settings.seed)
-    report(Progress("measuring speed", 1, 1))
+    measured = speed()
     prefixes: list[int] = []
     with Interpreter(path, threads=settings.threads) as interpreter:
         figures = likelihood(interpreter, texts, window, reference, report)
@@ -125,7 +135,7 @@ def examine(
         parameters=manifest.model.parameters,
         size_bytes=artifact.size_bytes,
         threads=settings.threads,
-        speed=speed,
+        speed=measured,
         texts=len(texts),
         window=window,
         tokens=figures.tokens,

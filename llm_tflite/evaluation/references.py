@@ -69,6 +69,7 @@ class KerasReference:
     def __init__(self, model: Any) -> None:
         """Refuse what is no causal language model."""
         try:
+            from ..tracing.reference import TextReader
             from ..tracing.requirements import check_model, vocabulary_size
         except ImportError as error:
             raise MissingDependencyError(
@@ -78,6 +79,7 @@ class KerasReference:
         self.name = type(model).__name__
         self._model = model
         self._vocabulary_size = vocabulary_size(model)
+        self._reader = TextReader(model)
         self._matrices: dict[tuple[str, int, tuple[int, ...]], Mapping[WeightKey, Matrix]] = {}
 
     def check(self, manifest: Manifest) -> None:
@@ -87,12 +89,11 @@ class KerasReference:
     def logits(self, ids: Sequence[int]) -> Logits:
         """The full forward pass over one text."""
         from ..tracing.float_code import float_code
-        from ..tracing.reference import keras_logits
 
         # Keras warns of a softmax over one place; what follows a token does not change its scores.
         read = ids if len(ids) > 1 else [*ids, *ids]
         with float_code(self._model):
-            return keras_logits(self._model, read)[: len(ids)]
+            return self._reader.logits(read)[: len(ids)]
 
     def matrices(self, manifest: Manifest) -> Mapping[WeightKey, Matrix]:
         """The variables, turned as the file's graphs read them; traced once for each form."""

@@ -7,14 +7,17 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import RuntimeFailureError
+from ..progress import Progress
+from ..progress import Report as Reporter
 from ..signature_names import SERVING
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 _PROMPT_TOKENS = 128
 _NEW_TOKENS = 64
 _MESSAGE_LENGTH = 400
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,37 @@ def measure_speed(path: Path, *, threads: int | None, runs: int, seed: int) -> S
             f"{last[:_MESSAGE_LENGTH]}"
         )
     return Speed(**json.loads(child.stdout.splitlines()[-1]))
+
+
+def measure_in_turns(
+    paths: Sequence[Path], *, threads: int | None, runs: int, seed: int, report: Reporter
+) -> list[Speed | RuntimeFailureError]:
+    """Measure several files one after the other, in three rounds: medians, or what went wrong.
+
+    What slows a machine down for a while then slows all of them.
+    """
+    rounds: list[list[Speed]] = [[] for _ in paths]
+    errors: dict[int, RuntimeFailureError] = {}
+    turns = [index for _ in range(_ROUNDS) for index in range(len(paths))]
+    for done, index in enumerate(turns):
+        report(Progress("measuring speed", done, len(turns)))
+        if index in errors:
+            continue
+        try:
+            speed = measure_speed(paths[index], threads=threads, runs=runs, seed=seed)
+            rounds[index].append(speed)
+        except RuntimeFailureError as error:
+            errors[index] = error
+    report(Progress("measuring speed", len(turns), len(turns)))
+    return [errors.get(index) or _median(found) for index, found in enumerate(rounds)]
+
+
+def _median(speeds: Sequence[Speed]) -> Speed:
+    facts: dict[str, Any] = {}
+    for name in asdict(speeds[0]):
+        values = [getattr(speed, name) for speed in speeds]
+        facts[name] = None if None in values else statistics.median(values)
+    return Speed(**facts)
 
 
 def _measured(path: str, *, threads: int | None, runs: int, seed: int) -> Speed:

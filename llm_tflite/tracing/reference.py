@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,12 @@ import tensorflow as tf
 from .cache_usage import learn_cache
 from .cached_call import cached_call
 from .float_code import float_code, has_rounded_constants
+from .gradients import without_gradients
 
 # What a forward pass over a text may ask for; anything else is an image, a sound or their places.
 _OF_A_TEXT = {"token_ids", "padding_mask", "position_ids"}
+# A graph takes as long to make as some texts of its length take without one.
+_TEXTS_WITHOUT_GRAPH = 3
 
 
 def keras_logits(
@@ -47,19 +51,60 @@ def logits_tensor(
     prompt_tokens: int = 0,
 ) -> tf.Tensor:
     """The same as TensorFlow has it, with the gradients that a tape asks for."""
+    if mask is None and not _answers_for_itself(model):
+        ids = np.array([tokens], np.int32)
+        return _through_the_cache(model, ids, prompt_tokens)[0]
+    return model(_inputs(model, tokens, mask), training=False)[0]
+
+
+class TextReader:
+    """Reads many texts as ``keras_logits`` does, in a graph where a length comes often.
+
+    Args:
+        model: The Keras model, whose weights may change from text to text.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._read: Counter[int] = Counter()
+        self._graphs: dict[int, Any] = {}
+
+    def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """What the model says of a text: float32 ``[len(tokens), V]``."""
+        length = len(tokens)
+        self._read[length] += 1
+        if self._read[length] <= _TEXTS_WITHOUT_GRAPH or not _answers_for_itself(self._model):
+            return keras_logits(self._model, tokens)
+        inputs = {
+            name: tf.constant(value) for name, value in _inputs(self._model, tokens, None).items()
+        }
+        if length not in self._graphs:
+            self._graphs[length] = self._graph(inputs)
+        result: npt.NDArray[np.float32] = np.asarray(self._graphs[length](inputs), np.float32)
+        return result
+
+    def _graph(self, inputs: dict[str, tf.Tensor]) -> Any:
+        read = tf.function(lambda given: self._model(given, training=False)[0], autograph=False)
+        graph = read.get_concrete_function(inputs)
+        with without_gradients(graph.graph):
+            return graph
+
+
+def _answers_for_itself(model: Any) -> bool:
+    rounded = has_rounded_constants(model) and model.backbone.compute_dtype == "float32"
+    return not rounded and reads_text_alone(model)
+
+
+def _inputs(
+    model: Any, tokens: Sequence[int], mask: npt.NDArray[np.int32] | None
+) -> dict[str, npt.NDArray[np.int32]]:
     ids = np.array([tokens], np.int32)
     inputs = {
         "token_ids": ids,
         "padding_mask": np.ones_like(ids) if mask is None else mask[None],
         "position_ids": np.arange(len(tokens), dtype=np.int32)[None],
     }
-    rounded = has_rounded_constants(model) and model.backbone.compute_dtype == "float32"
-    if mask is None and (rounded or not reads_text_alone(model)):
-        logits = _through_the_cache(model, ids, prompt_tokens)
-    else:
-        asked = {name: inputs[name] for name in _input_names(model)}
-        logits = model(asked, training=False)
-    return logits[0]
+    return {name: inputs[name] for name in _input_names(model)}
 
 
 def reads_text_alone(model: Any) -> bool:

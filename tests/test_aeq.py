@@ -39,6 +39,7 @@ DYNAMIC = [
     "dynamic_legacy_wi8_afp32", "dynamic_wi8_afp32", "dynamic_wi8c_afp32", "dynamic_wi4_afp32",
     "dynamic_wi4c_afp32", "dynamic_wi4b32_afp32", "dynamic_wi4b64_afp32",
 ]  # fmt: skip
+STATIC = ["static_wi8_ai8", "static_wi8_ai16"]
 WEIGHT_ONLY = ["weight_only_wi4_afp32", "weight_only_wi8_afp32"]
 ALGORITHMS = [
     "dynamic_wi8_afp32:OCTAV", "dynamic_wi4_afp32:OCTAV", "dynamic_wi4b32_afp32:OCTAV",
@@ -157,6 +158,20 @@ def test_a_static_product_has_the_quantizers_weights_and_ranges(tmp_path: Path) 
         # Ends of bins, so a little wider.
         assert 1 <= found.scale / ((high - low) / 255) < 1.01
         assert abs(found.zero_point - (-128 - low / found.scale)) < 2
+
+
+def test_sixteen_bits_of_activations_have_the_quantizers_weights_and_ranges(tmp_path: Path) -> None:
+    values, x = weights(), inputs()
+    seen = ActivationStatistics(Distribution.of(x), Distribution.of(x @ values.T))
+    tensor = ours("static_wi8_ai16", values, statistics=seen)
+    _, *expected = theirs(tmp_path / "float.tflite", "static_wi8_ai16", values, x=x)
+    assert_equal(tensor, *expected)
+    assert tensor.activations == "static"
+    for found, of in ((tensor.input, x), (tensor.output, x @ values.T)):
+        assert found is not None
+        assert (found.bits, found.zero_point) == (16, 0)
+        # Ends of bins, so a little wider.
+        assert 1 <= found.scale / (np.abs(of).max() / 32767) < 1.01
 
 
 def test_static_products_need_texts_and_their_tables_stay_float() -> None:
@@ -283,7 +298,7 @@ def test_a_model_converts_with_four_bits_everywhere(family: str, tmp_path: Path)
         assert len(interpreter.generate("The", max_new_tokens=4).token_ids) == 4
 
 
-@pytest.mark.parametrize("name", ["static_wi8_ai8", "dynamic_wi8_afp32:GPTQ"])
+@pytest.mark.parametrize("name", ["static_wi8_ai8", "static_wi8_ai16", "dynamic_wi8_afp32:GPTQ"])
 def test_a_calibrated_recipe_needs_texts_and_converts_with_them(name: str, tmp_path: Path) -> None:
     strategy: Any = load_plugins().quantizer(f"aeq:{name}")
     assert strategy.least_agreement == 0.9
@@ -303,7 +318,7 @@ def test_a_calibrated_recipe_needs_texts_and_converts_with_them(name: str, tmp_p
 def test_the_list_of_plugins_has_every_recipe_that_can_be_stored() -> None:
     listed = plugins()[0].provides["quantizers"]
     recipes = [name for name in listed if name.startswith("aeq:")]
-    assert {f"aeq:{name}" for name in (*DYNAMIC, *WEIGHT_ONLY, "static_wi8_ai8")} < set(recipes)
+    assert {f"aeq:{name}" for name in (*DYNAMIC, *WEIGHT_ONLY, *STATIC)} < set(recipes)
     assert "aeq" not in listed
     assert load_plugins().quantizer_names()[-len(recipes) :] == recipes
     for name in recipes:
@@ -323,7 +338,6 @@ def test_the_list_of_plugins_has_every_recipe_that_can_be_stored() -> None:
         ("aeq:dynamic_wi8b32_afp32", "quantizes no matrix"),
         ("aeq:dynamic_wi4c_hr_afp32", "ROTATION inserts products that rotate activations"),
         ("aeq:gemma4_mixed48_hr", "ROTATION inserts products that rotate activations"),
-        ("aeq:static_wi8_ai16", "activations would be symmetric integers of 16 bits"),
         ("aeq:default_af32w4float", "weights would have zero points"),
     ],
 )
@@ -340,6 +354,13 @@ def test_what_cannot_be_had_is_refused_at_once_and_by_name(name: str, complaint:
         ({"weight": {"num_bits": 8, "granularity": "TENSORWISE"}}, "scales .* be TENSORWISE"),
         ({"weight": {"num_bits": 16, "dtype": "FLOAT"}}, r"weights of 16 bits \(FLOAT\)"),
         ({"weight": {"num_bits": 4, "granularity": "BLOCKWISE_32"}}, "DEQUANTIZE takes no blocks"),
+        (
+            {
+                "weight": {"num_bits": 4, "granularity": "CHANNELWISE"},
+                "activation": {"num_bits": 16, "symmetric": False},
+            },
+            "activations would be asymmetric integers of 16 bits",
+        ),
         (
             {
                 "weight": {"num_bits": 4, "granularity": "CHANNELWISE"},

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from llm_tflite.activations import ActivationScale
+from llm_tflite.activations import ActivationScale, Distribution
 from llm_tflite.errors import QuantizationError
 from llm_tflite.quantization import JSON, QuantizedTensor, Weight
 
@@ -21,6 +21,7 @@ from . import aeq_recipes
 from .aeq_recipes import GPTQ, PACKAGE, Rule
 from .aeq_rounding import round_matrix, round_with_moments
 from .block_scales import Floats
+from .full_integer import statistics_of
 from .int4 import Int4
 from .int8 import Int8
 
@@ -125,7 +126,7 @@ class AeqRecipe:
         tensor = _rounded(weight, values, rule)
         if looked_up:
             return replace(tensor, activations="float")
-        return _static(tensor, weight) if rule.activations == "static" else tensor
+        return _static(tensor, weight, rule) if rule.activations == "static" else tensor
 
     def _rule(self, operation: str, name: str) -> Rule | None:
         for rule in reversed(self.rules):
@@ -166,15 +167,18 @@ def _rounded(weight: Weight, values: Floats, rule: Rule) -> QuantizedTensor:
     )
 
 
-def _static(tensor: QuantizedTensor, weight: Weight) -> QuantizedTensor:
-    if weight.statistics is None:
-        raise QuantizationError(
-            f"expected the calibration texts to reach every matrix; {weight.name!r} was "
-            "multiplied with nothing: use a recipe with dynamic activations for this model"
-        )
-    return replace(
-        tensor,
-        activations="static",
-        input=ActivationScale.spanning(*weight.statistics.input.span),
-        output=ActivationScale.spanning(*weight.statistics.output.span),
-    )
+def _static(tensor: QuantizedTensor, weight: Weight, rule: Rule) -> QuantizedTensor:
+    seen = statistics_of(weight)
+    if seen is None:
+        return tensor
+    scale = _symmetric if rule.activation_bits == 16 else _spanning
+    return replace(tensor, activations="static", input=scale(seen.input), output=scale(seen.output))
+
+
+def _spanning(seen: Distribution) -> ActivationScale:
+    return ActivationScale.spanning(*seen.span)
+
+
+def _symmetric(seen: Distribution) -> ActivationScale:
+    low, high = seen.span
+    return ActivationScale.symmetric(max(-low, high))

@@ -40,6 +40,8 @@ _MORE_THAN_ROUNDING = {
     "DECOMPOSED_HADAMARD_ROTATION": "inserts products that rotate activations",
     "OSCAR": "inserts products that scale activations",
 }
+# Bits of activations that have one scale, and whether there is no zero point.
+_STATIC = ((8, False), (16, True))
 _BLOCK_SIZES = {f"BLOCKWISE_{size}": size for size in (32, 64, 128, 256)} | {"CHANNELWISE": 0}
 
 
@@ -87,6 +89,12 @@ class Rule:
         return "dynamic" if _text(self.config.compute_precision) == "INTEGER" else "float"
 
     @property
+    def activation_bits(self) -> int | None:
+        """Of static activations: 8 with a zero point, or 16 without."""
+        found = self.config.activation_tensor_config
+        return None if found is None else int(found.num_bits)
+
+    @property
     def fewest_values(self) -> int:
         """Smaller matrices of products stay in float32; tables do not."""
         return int(self.config.min_weight_elements) if self.operation == OPERATIONS[0] else 0
@@ -103,6 +111,8 @@ class Rule:
             described["bits"] = self.bits
             described["granularity"] = self.granularity
             described["activations"] = self.activations
+            if self.activation_bits is not None:
+                described["activation_bits"] = self.activation_bits
             if self.fewest_values:
                 described["min_weight_elements"] = self.fewest_values
         return described
@@ -121,7 +131,7 @@ class Rule:
             return "weights would have zero points, which kernels for language models do not read"
         if self.granularity not in _BLOCK_SIZES:
             return f"scales of weights would be {self.granularity}"
-        if activation is not None and (activation.num_bits, activation.symmetric) != (8, False):
+        if activation is not None and (activation.num_bits, activation.symmetric) not in _STATIC:
             kind = "symmetric" if activation.symmetric else "asymmetric"
             return f"activations would be {kind} integers of {activation.num_bits} bits"
         if activation is not None and weight.num_bits != 8:

@@ -20,9 +20,9 @@ import org.junit.jupiter.api.Test
 
 /** The APK that [assemble] made of the whole project, with a small Gemma as its model. */
 class ApkTest {
-    private val project = folder("llm_tflite.android_app")
-    private val apk = folder("llm_tflite.apk")
-    private val aapt2 = folder("llm_tflite.aapt2")
+    private val project = path("llm_tflite.android_app")
+    private val apk = path("llm_tflite.apk")
+    private val aapt2 = path("llm_tflite.aapt2")
     private val versions = Versions.of(project)
     private val golden = project.resolve("ci/golden")
     private val entries = entries(apk).associateBy(Entry::name)
@@ -130,7 +130,7 @@ class ApkTest {
 
     private fun bytes(name: String): ByteArray = ZipFile(apk.toFile()).use { file -> file.getInputStream(file.getEntry(name)).readBytes() }
 
-    private fun folder(property: String): Path = Path.of(checkNotNull(System.getProperty(property)) { "run the tests by Maven" })
+    private fun path(property: String): Path = Path.of(checkNotNull(System.getProperty(property)) { "run the tests by Maven" })
 
     private companion object {
         const val MODEL_FILE = "gemma.tflite"

@@ -60,7 +60,7 @@ bench-hand-laid: $(VENV)/.demo
 families: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.families
 
-# Every built-in quantizer on a real model, into docs/quantization.md: half an hour. Needs npm.
+# Every built-in quantizer on a real model, into docs/quantization.md: three quarters of an hour. Needs npm.
 quality: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.quality
 

@@ -300,9 +300,6 @@ def test_a_process_that_fails_is_an_error_that_says_why(tmp_path: Path) -> None:
         measure_speed(tmp_path / "gone.tflite", threads=1, runs=1, seed=0)
 
 
-# --- what is printed ------------------------------------------------------------------------------
-
-
 def test_files_are_measured_in_turns_and_one_that_fails_is_left_behind(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -332,6 +329,9 @@ def test_the_reference_reads_a_length_that_comes_often_as_it_reads_any(policy: s
         with float_code(llama):
             expected = keras_logits(llama, ids)
         np.testing.assert_allclose(reference.logits(ids), expected, atol=1e-4)
+
+
+# --- what is printed ------------------------------------------------------------------------------
 
 
 def test_a_report_is_the_same_in_every_form(reports: dict[str, lt.Report]) -> None:
